@@ -1,0 +1,36 @@
+"""What the tests share: golden tensors, rewritten only by ``pytest --regolden``."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+GOLDEN = Path(__file__).parent / "golden"
+LARGEST = 100_000  # bytes
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--regolden", action="store_true", help="rewrite tests/golden from what the code gives now")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, Mapping[str, Tensor]], None]:
+    """A check that tensors are those of golden/NAME.safetensors, to within what another processor may round."""
+
+    def check(name: str, tensors: Mapping[str, Tensor]) -> None:
+        path = GOLDEN / f"{name}.safetensors"
+        if request.config.getoption("--regolden"):
+            save_file({key: value.detach().contiguous() for key, value in tensors.items()}, path)
+            assert path.stat().st_size <= LARGEST, f"{path} is too large to be committed"
+            return
+        expected = load_file(path)
+        assert sorted(expected) == sorted(tensors)
+        for key, value in tensors.items():
+            error = (value - expected[key]).abs()
+            message = f"{name} {key}: largest difference {error.max():.3g}, mean {error.mean():.3g}"
+            assert torch.allclose(value, expected[key], rtol=1e-4, atol=1e-5), message
+
+    return check
