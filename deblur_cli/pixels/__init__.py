@@ -1,0 +1,1 @@
+"""Maths on images that does not learn: tensors in, tensors out, no file and no network."""

@@ -1,0 +1,94 @@
+"""Write the validation set that the weights table is measured on: the same for ever, from sharp images and real kernels.
+
+    python tests/make_validation_set.py --images DIR --kernels DIR --out DIR
+
+``--images`` holds sharp PNGs (ours: the 24 Kodak images and 12 of Urban100, in two folders), ``--kernels`` MATLAB files of
+camera-shake kernels (Levin et al. CVPR 2009). Every image appears once in every class: ``mild``, ``medium`` and ``severe``
+shake (paths of 2-7, 7-15 and 15-40 px), ``object`` (something moves by itself), ``kernel`` (a measured kernel), and
+``still`` (not blurred: what a photograph that is sharp already must survive). Half of the images carry sensor noise, half went
+through JPEG. The names begin with the class, so that ``deblur benchmark --dataset pairs`` scores each class.
+
+This is a script and not a test: run it by hand. Needs ``pip install scipy h5py`` to read MATLAB files.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from deblur_cli.pixels import blurring
+
+NOISE_AND_JPEG = {"noise": 0.5, "read_noise": 0.008, "shot_noise": 0.0004, "jpeg": 0.5, "jpeg_quality": (75, 96)}
+CLASSES = {
+    "mild": blurring.Recipe(min_length=2, max_length=7, still=0, objects=0, **NOISE_AND_JPEG),
+    "medium": blurring.Recipe(min_length=7, max_length=15, still=0, objects=0, **NOISE_AND_JPEG),
+    "severe": blurring.Recipe(min_length=15, max_length=40, still=0, objects=0, **NOISE_AND_JPEG),
+    "object": blurring.Recipe(min_length=6, max_length=24, still=0, objects=1, **NOISE_AND_JPEG),
+    "kernel": blurring.Recipe(max_length=0, still=1, **NOISE_AND_JPEG),
+    "still": blurring.Recipe(max_length=0, still=1, **NOISE_AND_JPEG),
+}
+
+
+def read(path: Path) -> torch.Tensor:
+    """(1, 3, H, W) in [0, 1]."""
+    with Image.open(path) as image:
+        pixels = np.array(image.convert("RGB"))
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+
+
+def write(image: torch.Tensor, path: Path) -> None:
+    """An 8-bit PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    eight = (image[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    Image.fromarray(eight).save(path)
+
+
+def read_kernels(folder: Path) -> list[torch.Tensor]:
+    """Every kernel of every MATLAB file below ``folder``, in the order of names; made odd by a border of zeros."""
+    kernels = []
+    for path in sorted(folder.glob("*.mat")):
+        for value in _cells(path):
+            odd = np.pad(value.astype(np.float32), [(0, 1 - side % 2) for side in value.shape])
+            kernels.append(torch.from_numpy(odd))
+    return kernels
+
+
+def _cells(path: Path) -> list[np.ndarray]:
+    """The cell array ``kernels`` of a MATLAB file, of version 7.3 (which is HDF5, stored transposed) or older."""
+    import h5py
+    from scipy.io import loadmat
+
+    if not h5py.is_hdf5(path):
+        return list(loadmat(path)["kernels"].ravel())
+    with h5py.File(path) as file:
+        return [file[reference][()].T for reference in file["kernels"][()].ravel()]
+
+
+def main() -> None:
+    """Write every class of every image."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("--images", "--kernels", "--out"):
+        parser.add_argument(name, type=Path, required=True)
+    words = parser.parse_args()
+    images = sorted(words.images.rglob("*.png"))
+    if not images or not words.kernels.is_dir():
+        sys.exit(f"{words.images} holds no PNG or {words.kernels} is no folder: name the sharp images and the kernels.")
+    kernels = read_kernels(words.kernels)
+    for order, (name, recipe) in enumerate(CLASSES.items()):
+        for index, path in enumerate(images):
+            generator = torch.Generator().manual_seed(1000 * order + index)
+            sharp = read(path)
+            before = blurring.blur_with_kernel(sharp, kernels[index % len(kernels)]) if name == "kernel" else sharp
+            blurred, still = blurring.blur(before, sharp.flip(3), recipe, generator)
+            edge = blurring.margin(recipe)
+            truth = sharp[:, :, edge:-edge, edge:-edge] if name in {"kernel", "still"} else still
+            title = f"{name}-{path.parent.name}-{path.stem}.png"
+            write(blurred, words.out / "blur" / title)
+            write(truth, words.out / "sharp" / title)
+
+
+if __name__ == "__main__":
+    main()
