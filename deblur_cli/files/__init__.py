@@ -1,0 +1,1 @@
+"""The outside world: photographs, checkpoints, weights, data sets."""

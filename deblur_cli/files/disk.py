@@ -1,0 +1,107 @@
+"""Files on disk: read whole, mapped for a look at the header, written whole or not at all; every refusal a sentence."""
+
+import contextlib
+import errno
+import mmap
+import os
+import secrets
+import shutil
+from collections.abc import Generator
+from pathlib import Path
+
+from deblur_cli.errors import DeblurError, InputError, UsageError
+
+_REASONS = {
+    errno.ENOENT: ("the folder does not exist", "Create the folder first."),
+    errno.ENOTDIR: ("a part of its path is a file, not a folder", "Check the path."),
+    errno.EACCES: ("permission is denied", "Change the permissions, or choose another folder with -o."),
+    errno.EPERM: ("permission is denied", "Change the permissions, or choose another folder with -o."),
+    errno.EROFS: ("the disk is read-only", "Choose another folder with -o."),
+    errno.ENOSPC: ("the disk is full", "Free some space, or choose another disk with -o."),
+    errno.EDQUOT: ("the disk quota is used up", "Free some space, or choose another disk with -o."),
+    errno.EFBIG: ("the file is larger than is allowed there", "Choose another disk with -o."),
+    errno.ENAMETOOLONG: ("the name is too long", "Choose a shorter one with -o."),
+}
+
+
+def read(path: Path) -> bytes:
+    """The whole file.
+
+    Raises:
+        InputError: it is missing, a folder, or may not be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+@contextlib.contextmanager
+def mapped(path: Path) -> Generator[bytes | mmap.mmap]:
+    """The file as a buffer of which only the parts that are looked at are read.
+
+    Raises:
+        InputError: it is missing, a folder, or may not be read.
+    """
+    try:
+        with path.open("rb") as file:
+            whole = (
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.is_file() and path.stat().st_size else b""
+            )
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    try:
+        yield whole
+    finally:
+        if isinstance(whole, mmap.mmap):
+            with contextlib.suppress(BufferError):  # a decoder still looks at it; the map goes when that does
+                whole.close()
+
+
+def write(path: Path, data: bytes) -> None:
+    """Put ``data`` at ``path``, whole or not at all: aside in the same folder first, then renamed into place.
+
+    A file that was there before keeps its permissions, and a symbolic link stays a link; a new file follows the umask.
+
+    Raises:
+        UsageError: the path is a folder or a device.
+        InputError: the folder is missing, full, or may not be written to; nothing is left behind.
+    """
+    target = Path(os.path.realpath(path))
+    aside = target.with_name(f".deblur-{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        before = target.exists()
+        if before and not target.is_file():
+            sort = "a folder" if target.is_dir() else "no ordinary file"
+            raise UsageError(f"'{path}' is {sort}, where a file is to be written.", "Name a file with -o.")
+        _write_aside(aside, target, data, before=before)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _write_aside(aside: Path, target: Path, data: bytes, *, before: bool) -> None:
+    try:
+        with aside.open("xb") as file:
+            file.write(data)
+        if before:
+            shutil.copymode(target, aside)
+        aside.replace(target)
+    except BaseException:  # Ctrl-C too must leave nothing behind
+        with contextlib.suppress(OSError):
+            aside.unlink()
+        raise
+
+
+def _unreadable(path: Path, error: OSError) -> DeblurError:
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"'{path}' does not exist.", "Check the spelling.")
+    if path.is_dir():
+        return InputError(f"'{path}' is a folder, not a photo.", "Name the photos inside it.")
+    if isinstance(error, PermissionError):
+        return InputError(f"'{path}' may not be read: permission is denied.", f"Allow it: chmod u+r '{path}'")
+    return InputError(f"'{path}' cannot be read: {error.strerror or error}.", "Copy it to another disk first.")
+
+
+def _unwritable(path: Path, error: OSError) -> DeblurError:
+    reason, hint = _REASONS.get(error.errno or 0, (error.strerror or str(error), "Choose another folder with -o."))
+    return InputError(f"'{path}' cannot be written: {reason}.", hint)

@@ -1,0 +1,299 @@
+"""Image files to photos and back, with nothing lost on the way but what a format cannot hold.
+
+Reading turns a photo upright once, and writing says so in its EXIF. Sample types go through as they are; a format of
+fewer bits gets correctly rounded values. To write a restored photo, put its pixels into the photo that was read:
+``dataclasses.replace(blurred, pixels=restored)``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from mmap import mmap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deblur_cli.errors import InputError, UsageError
+from deblur_cli.files import decoding, disk, encoding, formats, heic, metadata, png, tiff
+from deblur_cli.files.decoding import Pixels
+from deblur_cli.files.formats import FORMATS, READABLE, WRITABLE, format_of
+from deblur_cli.files.metadata import Metadata
+
+__all__ = ["READABLE", "WRITABLE", "Facts", "Metadata", "Photo", "encode", "format_of", "probe", "read", "write"]
+
+_PEAKS = {"uint8": 255, "uint16": 65535, "float32": 1}
+_BAND_VALUES = 2**22
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Photo:
+    """A decoded photo and all that came with it."""
+
+    pixels: Pixels
+    """(H, W, 3) RGB or (H, W, 1) gray, C-contiguous, upright: uint8, uint16, or float32 where 1 is white."""
+    alpha: Pixels | None
+    """(H, W) of the same type, the largest value opaque, or None. Colours are not multiplied by it."""
+    metadata: Metadata
+    """The side notes, true of the upright photo."""
+    format: str
+    """The format of the file: jpeg, png, tiff, webp, avif, bmp or heic."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the header of a photo tells."""
+
+    width: int
+    """Of the upright photo, in pixels."""
+    height: int
+    """Likewise."""
+    format: str
+    """jpeg, png, tiff, webp, avif, bmp or heic."""
+    dtype: str
+    """Sample type that the photo is read to: uint8, uint16 or float32."""
+    channels: int
+    """1 for gray, 3 for colour; a palette counts as colour. Alpha not counted."""
+    alpha: bool
+    """Whether the file can hold transparency."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opened:
+    """A photo whose header is read and whose pixels can be decoded."""
+
+    facts: Facts
+    kept: Metadata
+    decode: Callable[[], tuple[Pixels, Pixels | None]]
+
+
+def read(source: Path | bytes, *, name: str = "") -> Photo:
+    """The photo in a file, or in the bytes of one.
+
+    Args:
+        source: path, or the whole file.
+        name: what messages call the photo; its path, or standard input, if empty.
+
+    Raises:
+        InputError: missing, damaged, truncated, animated, CMYK, raw, too large, or no photo at all.
+        UsageError: a HEIC photo, and pillow-heif is not installed.
+    """
+    data = source if isinstance(source, bytes) else disk.read(source)
+    opened = _opened(data, _named(source, name))
+    pixels, alpha = opened.decode()
+    height, width = pixels.shape[:2]
+    kept = metadata.settled(opened.kept, width, height)
+    return Photo(pixels=pixels, alpha=alpha, metadata=kept, format=opened.facts.format)
+
+
+def probe(source: Path | bytes, *, name: str = "") -> Facts:
+    """What the header of a photo tells; no pixel is decoded.
+
+    Args:
+        source: path, or the whole file.
+        name: what messages call the photo; its path, or standard input, if empty.
+
+    Raises:
+        InputError: as :func:`read`, but damage behind the header goes unseen.
+        UsageError: a HEIC photo, and pillow-heif is not installed.
+    """
+    if isinstance(source, bytes):
+        return _opened(source, _named(source, name)).facts
+    with disk.mapped(source) as data:
+        return _opened(data, _named(source, name)).facts
+
+
+def encode(
+    photo: Photo,
+    *,
+    format: str,  # noqa: A002 - the word that Photo and Pillow use
+    quality: int = 95,
+    keep_metadata: bool = True,
+    name: str = "",
+) -> bytes:
+    """The photo as a file of ``format``.
+
+    Samples that the format cannot hold are rounded to the widest it can: float32 becomes 16 bits in PNG, and 8 in JPEG, WebP,
+    AVIF and BMP, as uint16 does. A lossless WebP stays lossless unless ``quality`` is below 95.
+
+    Args:
+        photo: to be encoded.
+        format: a key of ``formats.FORMATS``, as :func:`format_of` and ``Photo.format`` give it.
+        quality: 1 to 100, for JPEG, lossy WebP, AVIF and HEIC; JPEG and AVIF keep colour at full resolution.
+        keep_metadata: False drops all but the ICC profile and PNG's colour chunks, without which the colours would change.
+        name: what messages call the photo.
+
+    Raises:
+        UsageError: the format cannot hold the photo's alpha or its size, or ``quality`` is out of range.
+        InputError: the library refused to encode it.
+    """
+    name = name or "the photo"
+    _check_fit(photo, format, quality, name)
+    row = FORMATS[format]
+    dtype = photo.pixels.dtype.name if photo.pixels.dtype.name in row.depths else row.depths[-1]
+    pixels = _narrowed(photo.pixels, dtype)
+    alpha = _narrowed(photo.alpha, dtype) if photo.alpha is not None and row.alpha else None
+    kept = photo.metadata if keep_metadata else photo.metadata.stripped()
+    try:
+        return _encoded(pixels, alpha, kept, format, quality, name)
+    except (OSError, RuntimeError, MemoryError) as error:
+        told = str(error) or "there is not enough memory"
+        raise InputError(f"'{name}' could not be written as {row.title}: {told}.", "Write a PNG instead.") from error
+
+
+def write(photo: Photo, path: Path, *, quality: int = 95, keep_metadata: bool = True) -> None:
+    """Write the photo in the format that the suffix of ``path`` asks for, whole or not at all.
+
+    Args:
+        photo: to be written.
+        path: of the file; one that is there already is replaced.
+        quality: as for :func:`encode`.
+        keep_metadata: likewise.
+
+    Raises:
+        UsageError: as :func:`encode`, or the suffix names no format.
+        InputError: the folder is missing, full, or may not be written to; nothing is left behind.
+    """
+    data = encode(photo, format=format_of(path), quality=quality, keep_metadata=keep_metadata, name=str(path))
+    disk.write(path, data)
+
+
+def _named(source: Path | bytes, name: str) -> str:
+    return name or ("standard input" if isinstance(source, bytes) else str(source))
+
+
+def _opened(data: bytes | mmap, name: str) -> _Opened:
+    sort = formats.sniff(data[:4096], name)
+    if sort == "png":
+        return _opened_png(data, name)
+    if sort == "tiff":
+        return _opened_tiff(data, name)
+    return _opened_heic(data, name) if sort == "heic" else _opened_by_pillow(data, sort, name)
+
+
+def _opened_png(data: bytes | mmap, name: str) -> _Opened:
+    stated, chunks = png.header(data, name)
+    kept = metadata.of_chunks(chunks)
+    turned = metadata.orientation(kept)
+    return _Opened(
+        facts=_facts(
+            (stated.width, stated.height),
+            turned,
+            format="png",
+            dtype="uint16" if stated.depth == 16 else "uint8",
+            channels=3 if stated.colour in (2, 3, 6) else 1,
+            alpha=stated.keyed or stated.colour >= 4,
+        ),
+        kept=kept,
+        decode=lambda: png.decode(data, stated, name, turned),
+    )
+
+
+def _opened_tiff(data: bytes | mmap, name: str) -> _Opened:
+    stated, kept = tiff.header(data, name)
+    turned = metadata.orientation(kept)
+    return _Opened(
+        facts=_facts(
+            (stated.width, stated.height),
+            turned,
+            format="tiff",
+            dtype=stated.dtype,
+            channels=3 if stated.channels >= 3 or stated.palette else 1,
+            alpha=stated.channels in (2, 4),
+        ),
+        kept=kept,
+        decode=lambda: tiff.decode(bytes(data), stated, name, turned),
+    )
+
+
+def _opened_heic(data: bytes | mmap, name: str) -> _Opened:
+    image = heic.opened(bytes(data), name)
+    facts = _facts(
+        image.size,
+        1,
+        format="heic",
+        dtype="uint16" if image.info["bit_depth"] > 8 else "uint8",
+        channels=3 if image.mode.startswith(("RGB", "BGR")) else 1,
+        alpha=bool(image.has_alpha),
+    )
+    return _Opened(facts=facts, kept=heic.notes(image), decode=lambda: heic.decode(image, name))
+
+
+def _opened_by_pillow(data: bytes | mmap, sort: str, name: str) -> _Opened:
+    lossless = sort == "webp" and decoding.check_webp(data, name)
+    image = decoding.opened(data, sort, name)
+    segments: list[tuple[str, bytes]] = getattr(image, "applist", [])
+    kept = replace(metadata.of_pillow(image.info, segments), lossless=lossless)
+    turned = metadata.orientation(kept)
+
+    def decode() -> tuple[Pixels, Pixels | None]:
+        with decoding.foreign(name, FORMATS[sort].title):
+            image.load()
+        return decoding.arrays(image, turned)
+
+    facts = _facts(
+        image.size,
+        turned,
+        format=sort,
+        dtype="uint8",
+        channels=1 if image.mode in ("1", "L", "LA") else 3,
+        alpha=image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info,
+    )
+    return _Opened(facts=facts, kept=kept, decode=decode)
+
+
+def _facts(size: tuple[int, int], turned: int, **rest: Any) -> Facts:
+    width, height = size[::-1] if turned >= 5 else size
+    return Facts(width=width, height=height, **rest)
+
+
+def _check_fit(photo: Photo, sort: str, quality: int, name: str) -> None:
+    """Refuse what the format cannot hold; pixels of a wrong shape or type are our own mistake."""
+    pixels, row = photo.pixels, FORMATS[sort]
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or pixels.dtype.name not in _PEAKS:
+        raise ValueError(f"pixels are {pixels.shape} {pixels.dtype}, not (H, W, 1 or 3) uint8, uint16 or float32")
+    if photo.alpha is not None and (photo.alpha.shape != pixels.shape[:2] or photo.alpha.dtype != pixels.dtype):
+        raise ValueError(f"alpha is {photo.alpha.shape} {photo.alpha.dtype}, the pixels {pixels.shape} {pixels.dtype}")
+    if not 1 <= quality <= 100:
+        raise UsageError(f"--quality {quality} is out of range.", "Give a number from 1 to 100.")
+    height, width = pixels.shape[:2]
+    if max(height, width) > row.side:
+        raise UsageError(
+            f"'{name}' cannot be a {row.title}: {width} x {height} pixels are more than its {row.side} a side.",
+            "Write a PNG or a TIFF instead.",
+        )
+    opaque = photo.alpha is None or bool(photo.alpha.min() >= _PEAKS[pixels.dtype.name])
+    if not row.alpha and not opaque:
+        able = ", ".join(other.title for other in FORMATS.values() if other.alpha)
+        raise UsageError(
+            f"'{name}' cannot be a {row.title}: the photo has transparent parts, and {row.title} holds no alpha.",
+            f"Write one of {able} instead.",
+        )
+
+
+def _encoded(pixels: Pixels, alpha: Pixels | None, kept: Metadata, sort: str, quality: int, name: str) -> bytes:
+    if sort == "jpeg":
+        return encoding.jpeg(pixels, kept, quality=quality)
+    if sort == "png":
+        return encoding.portable(pixels, alpha, kept)
+    if sort == "tiff":
+        return tiff.encode(pixels, alpha, kept, name)
+    if sort == "webp":
+        return encoding.webp(pixels, alpha, kept, quality=quality)
+    if sort == "avif":
+        return encoding.avif(pixels, alpha, kept, quality=quality)
+    return encoding.bmp(pixels, kept) if sort == "bmp" else heic.encode(pixels, alpha, kept, quality=quality, name=name)
+
+
+def _narrowed(values: Pixels, dtype: str) -> Pixels:
+    """``values`` as ``dtype``, rounded to the nearest, what is not a number as 0; band by band to spare memory."""
+    if values.dtype == dtype:
+        return values
+    out = np.empty(values.shape, dtype)
+    rows = max(1, _BAND_VALUES * len(values) // values.size)
+    for top in range(0, len(values), rows):
+        band = values[top : top + rows]
+        if values.dtype == np.uint16:
+            out[top : top + rows] = (band.astype(np.uint32) + 128) // 257
+        else:
+            out[top : top + rows] = np.rint(np.clip(np.nan_to_num(band), 0, 1) * np.float32(_PEAKS[dtype]))
+    return out
