@@ -115,13 +115,18 @@ def test_jpeg_agrees_with_the_real_one(quality: int, halve: bool) -> None:
     theirs = np.asarray(Image.open(file), dtype=np.float32) / 255
     error = np.abs(ours[0].permute(1, 2, 0).numpy() - theirs)
     assert error.mean() < 1.2 / 255
-    assert np.abs(theirs - eight[0].permute(1, 2, 0).numpy()).mean() > error.mean(), "closer to JPEG than to the original"
+    assert np.abs(theirs - eight[0].permute(1, 2, 0).numpy()).mean() > error.mean(), (
+        "closer to JPEG than to the original"
+    )
 
 
 def test_noise_has_the_variance_that_was_asked_for() -> None:
     gray = torch.full((2, 3, 128, 128), 0.5)
     noisy = camera.add_noise(
-        gray, read=torch.tensor([0.02, 0.0]), shot=torch.tensor([0.0, 0.001]), generator=torch.Generator().manual_seed(0)
+        gray,
+        read=torch.tensor([0.02, 0.0]),
+        shot=torch.tensor([0.0, 0.001]),
+        generator=torch.Generator().manual_seed(0),
     )
     spread = (noisy - gray).flatten(1).std(1)
     torch.testing.assert_close(spread, torch.tensor([0.02, (0.001 * 0.5) ** 0.5]), rtol=0.03, atol=0)

@@ -1,0 +1,150 @@
+"""What the machine has: devices, number formats, free memory."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deblur_cli.errors import DeviceError
+
+DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Precision to the number format of weights and feature maps."""
+
+_HARMLESS = 0.02
+"""dB of PSNR that a faster precision may cost."""
+_SHORTAGES = (
+    "out of memory",
+    "out_of_memory",
+    "allocate memory",  # "can't allocate memory", "Cannot allocate memory"
+    "not enough memory",
+    "alloc_failed",  # cuDNN and cuBLAS
+)
+_ASSUMED = 4 * 2**30
+"""Bytes, where the system does not tell."""
+
+
+def choose(word: str) -> torch.device:
+    """The device that ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` names; auto prefers cuda to mps to cpu.
+
+    Raises:
+        DeviceError: it is not there, or there is no such word.
+    """
+    if word == "auto":
+        word = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    kind, _, number = word.partition(":")
+    if kind not in {"cpu", "cuda", "mps"} or (":" in word and not (kind == "cuda" and number.isdecimal())):
+        raise DeviceError(f"'{word}' is no device.", "Say auto, cpu, cuda, cuda:N or mps.")
+    if kind == "cuda":
+        _check_cuda(int(number or 0))
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("There is no Apple GPU that this torch can use.", "Say --device auto or --device cpu.")
+    return torch.device(word)
+
+
+def precision(word: str, device: torch.device, measured: Mapping[str, float]) -> str:
+    """The precision that ``auto``, ``fp32``, ``bf16`` or ``fp16`` names.
+
+    auto is bf16 where the hardware computes in it and ``measured``, the change of PSNR in dB against fp32 for each
+    precision, says that it does no harm; otherwise fp32.
+
+    Raises:
+        DeviceError: there is no such word.
+    """
+    if word == "auto":
+        return "bf16" if has_bf16(device) and abs(measured.get("bf16", 1.0)) <= _HARMLESS else "fp32"
+    if word not in DTYPES:
+        raise DeviceError(f"'{word}' is no precision.", "Say auto, fp32, bf16 or fp16.")
+    return word
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether ``device`` multiplies bf16 faster than fp32; elsewhere it is emulated, correct and slow."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    if device.type != "cpu":
+        return False
+    # The public query came after the private ones, which older versions of the range have.
+    query: Callable[[], Mapping[str, Any]] | None = getattr(torch.cpu, "get_capabilities", None)
+    if query is not None:
+        found = query()
+        return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in names)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory of ``device`` that can be taken now."""
+    if device.type == "cuda":
+        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + idle
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    return max(0, min(_host()))
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether ``error`` says that memory ran out, on whatever device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in _SHORTAGES)
+
+
+def _check_cuda(index: int) -> None:
+    if not torch.cuda.is_available():
+        why = "torch cannot reach one" if torch.backends.cuda.is_built() else "this torch was built without CUDA"
+        raise DeviceError(f"There is no CUDA device: {why}.", "Say --device auto or --device cpu.")
+    if index >= torch.cuda.device_count():
+        raise DeviceError(f"There is no cuda:{index}; the last one is cuda:{torch.cuda.device_count() - 1}.")
+
+
+def _host() -> Iterator[int]:
+    """What each of the limits of this process leaves, in bytes."""
+    yield _available()
+    yield from _groups()
+    if sys.platform != "win32":
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY:
+            used = Path("/proc/self/statm").read_text().split()[0] if sys.platform == "linux" else "0"
+            yield limit - int(used) * resource.getpagesize()
+
+
+def _available() -> int:
+    with suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
+    with suppress(AttributeError, OSError, ValueError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return _ASSUMED
+
+
+def _groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
+    """What the control groups of this process leave, versions 1 and 2, its own and all above."""
+    with suppress(OSError):
+        for line in own.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers not in {"", "memory"}:
+                continue
+            names = (
+                ("memory.max", "memory.current")
+                if not controllers
+                else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            )
+            place = root / controllers
+            # A container sees its own group at the root, though its path may be told from outside.
+            folder = place / path.lstrip("/")
+            for each in (folder, *folder.parents):
+                if each.is_relative_to(place):
+                    yield from _group(each, *names)
+
+
+def _group(folder: Path, limit: str, usage: str) -> Iterator[int]:
+    with suppress(OSError, ValueError):  # ValueError: "max", no limit
+        left = int((folder / limit).read_text()) - int((folder / usage).read_text())
+        facts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        yield left + int(facts.get("total_inactive_file", facts.get("inactive_file", "0")))

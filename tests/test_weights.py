@@ -1,0 +1,135 @@
+"""Released weights: every row stands for a file, and a file that was changed is refused."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deblur_cli import nets
+from deblur_cli.errors import WeightsError
+from deblur_cli.files import checkpoint, weights
+
+CONTENT = b"a checkpoint, for all that this file knows"
+ROW = {
+    "net": "unet",
+    "bundled": "unet-tests-1.safetensors",
+    "sha256": hashlib.sha256(CONTENT).hexdigest(),
+    "size": len(CONTENT),
+    "licence": "Apache-2.0",
+    "trained_on": "nothing",
+}
+
+
+def _toml(row: dict[str, str | int]) -> str:
+    lines = [f"{name} = {value!r}".replace("'", '"') for name, value in row.items()]
+    return "\n".join(["[aliases]", 'default = "unet-tests-1"', "[unet-tests-1]", *lines])
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package with one row and its file, in a working directory of its own."""
+    place = tmp_path / "package"
+    (place / "bundled").mkdir(parents=True)
+    (place / "bundled" / "unet-tests-1.safetensors").write_bytes(CONTENT)
+    (place / "weights.toml").write_text(_toml(ROW))
+    monkeypatch.setattr(weights, "_PACKAGE", place)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    weights._table.cache_clear()
+    yield place
+    weights._table.cache_clear()
+
+
+def test_every_released_row_stands_for_a_checkpoint_that_agrees_with_it() -> None:
+    for name, entry in weights.entries().items():
+        path = weights.locate(name)
+        label = checkpoint.read_label(path)
+        assert entry.net in nets.NETS
+        assert (label.net, label.licence, label.trained_on) == (entry.net, entry.licence, entry.trained_on)
+        assert entry.size <= 20_000_000
+        assert name.startswith(entry.net)
+
+
+def test_every_alias_names_a_row() -> None:
+    for alias, name in weights.aliases().items():
+        assert alias not in weights.entries()
+        assert weights.locate(alias) == weights.locate(name)
+
+
+@pytest.mark.parametrize("name", ["unet-tests-1", "default"])
+def test_a_name_is_the_file_of_its_row(name: str, package: Path) -> None:
+    assert weights.locate(name) == package / "bundled" / "unet-tests-1.safetensors"
+
+
+@pytest.mark.parametrize("content", [CONTENT[:-1], CONTENT[:-1] + b"X", b"", None])
+def test_a_changed_file_is_refused(content: bytes | None, package: Path) -> None:
+    path = package / "bundled" / "unet-tests-1.safetensors"
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"was changed|cannot be read") as caught:
+        weights.locate("default")
+    assert caught.value.hint.startswith("Install")
+
+
+def test_a_path_is_given_back(package: Path) -> None:
+    for name in ("mine.safetensors", "mine", "deep/mine.bin"):
+        path = Path(name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+        assert weights.locate(name) == path
+
+
+@pytest.mark.parametrize("name", ["mine.safetensors", "deep/mine", "./default"])
+def test_a_path_that_is_not_there_is_told(name: str, package: Path) -> None:
+    with pytest.raises(WeightsError, match="does not exist"):
+        weights.locate(name)
+
+
+def test_a_name_that_is_not_there_brings_the_nearest_one(package: Path) -> None:
+    with pytest.raises(WeightsError, match="neither a file nor one of default, unet-tests-1") as caught:
+        weights.locate("unet-test-1")
+    assert caught.value.hint == "Did you mean unet-tests-1?"
+    with pytest.raises(WeightsError) as caught:
+        weights.locate("defualt.safetensors")
+    assert caught.value.hint == "Did you mean default?"
+    with pytest.raises(WeightsError) as caught:
+        weights.locate("zzz")
+    assert "Did you mean" not in caught.value.hint
+
+
+def test_a_package_without_weights_is_legal(package: Path) -> None:
+    (package / "weights.toml").write_text("[aliases]\n")
+    assert weights.entries() == weights.aliases() == {}
+    with pytest.raises(WeightsError, match="no weights"):
+        weights.locate("default")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"sha256": "0" * 63},
+        {"sha256": "G" * 64},
+        {"size": 0},
+        {"net": ""},
+        {"licence": ""},
+        {"bundled": "../x.safetensors"},
+        {"bundled": "x.pth"},
+        {"colour": "blue"},
+    ],
+)
+def test_a_wrong_row_is_our_own_mistake(wrong: dict[str, str | int], package: Path) -> None:
+    (package / "weights.toml").write_text(_toml(ROW | wrong))
+    with pytest.raises(ValueError, match=r"weights\.toml"):
+        weights.entries()
+
+
+def test_an_incomplete_row_and_a_lost_alias_are_our_own_mistakes(package: Path) -> None:
+    (package / "weights.toml").write_text(_toml({name: value for name, value in ROW.items() if name != "licence"}))
+    with pytest.raises(ValueError, match="licence"):
+        weights.entries()
+    weights._table.cache_clear()
+    (package / "weights.toml").write_text('[aliases]\ndefault = "gone"\n')
+    with pytest.raises(ValueError, match="gone"):
+        weights.aliases()
