@@ -1,0 +1,154 @@
+"""The words of ``deblur PHOTO``."""
+
+import sys
+from contextlib import suppress
+from typing import Any
+
+import typer
+
+from deblur_cli import __version__
+from deblur_cli.cli.show import Screen
+from deblur_cli.cli.words import command, option
+from deblur_cli.errors import UsageError
+from deblur_cli.options.deblur import DeblurOptions
+
+_HELP = """Take the motion blur out of photographs: deblur photo.jpg -o sharp.jpg
+
+A folder at once: deblur holiday/ -r -o holiday-sharp/
+
+Without -o the result lies beside the photo as photo-sharp.jpg. Bit depth, transparency, EXIF, XMP, ICC profile and \
+resolution are kept. Nothing is overwritten unless you say so.
+"""
+_EPILOG = """Exit codes: 0 all done, 2 usage, 3 input, 4 weights, 5 device or memory, 6 some photos of a batch failed and the \
+others are done, 130 stopped by Ctrl-C, 143 stopped by a termination signal. If not one photo could be restored, the code is \
+that of the first failure.
+
+In a folder, hidden files and files that are no photos are left out. So are results of earlier runs: photo-sharp.jpg and \
+photo-compare.jpg beside photo.jpg. DEBLUR_DEBUG=1 shows the traceback of an error.
+"""
+_OUTPUT, _NET, _MEMORY, _REPORT = "Output", "Restoration", "Machine", "Report"
+
+
+def _tile(word: str) -> int | None:
+    if word == "auto":
+        return None
+    if not word.lstrip("-").isdecimal():
+        raise typer.BadParameter("Say auto, a number of pixels, or 0 for the whole photo at once.")
+    return int(word)
+
+
+def _version(said: bool) -> None:
+    if said:
+        print(f"deblur {__version__}")
+        raise typer.Exit
+
+
+_SAID: dict[str, Any] = {
+    "inputs": typer.Argument(
+        metavar="INPUT",
+        help="Photos, folders, patterns such as '**/*.jpg', or - for standard input.",
+        show_default=False,
+    ),
+    "output": option(
+        _OUTPUT,
+        "--output",
+        "-o",
+        metavar="PATH",
+        help="A file, a folder (ending in /, existing, or for several photos), or - for standard output.",
+    ),
+    "recursive": option(
+        _OUTPUT, "--recursive", "-r", help="Go into the folders of folders, and mirror them in the output folder."
+    ),
+    "format": option(
+        _OUTPUT,
+        "--format",
+        metavar="NAME",
+        help="jpg, png, tif, webp, avif, bmp or heic; else that of -o or the photo.",
+    ),
+    "suffix": option(
+        _OUTPUT, "--suffix", metavar="TEXT", help="Ends the names of results; -sharp beside the photos if left out."
+    ),
+    "overwrite": option(_OUTPUT, "--overwrite", help="Replace results that exist."),
+    "skip_existing": option(_OUTPUT, "--skip-existing", help="Leave photos alone whose result exists."),
+    "quality": option(_OUTPUT, "--quality", metavar="1..100", help="Of JPEG, WebP, AVIF and HEIC."),
+    "strip_metadata": option(
+        _OUTPUT,
+        "--strip-metadata",
+        help="Write no EXIF, XMP or resolution; the colour profile stays, or colours would change.",
+    ),
+    "compare": option(
+        _OUTPUT, "--compare", help="Write also photo-compare.jpg: blurred on the left, restored on the right."
+    ),
+    "strength": option(_NET, "--strength", metavar="0..1", help="How much of the correction is applied."),
+    "tta": option(
+        _NET, "--tta", help="Average over eight turned and mirrored views: slower by eight, slightly better."
+    ),
+    "weights": option(_NET, "--weights", metavar="NAME|PATH", help="A name of weights.toml, or a checkpoint file."),
+    "device": option(_MEMORY, "--device", metavar="auto|cpu|cuda[:N]|mps", help="Where the net runs."),
+    "precision": option(_MEMORY, "--precision", metavar="auto|fp32|bf16|fp16", help="Numbers the net computes with."),
+    "tile": option(
+        _MEMORY,
+        "--tile",
+        metavar="auto|N|0",
+        parser=_tile,
+        show_default="auto",
+        help="Side of a tile in pixels; 0 takes the whole photo at once.",
+    ),
+    "overlap": option(
+        _MEMORY, "--overlap", metavar="N", help="Pixels that neighbouring tiles share; else as many as the net needs."
+    ),
+    "dry_run": option(_REPORT, "--dry-run", help="Say what would be done, and write nothing."),
+    "json": option(_REPORT, "--json", help="One line of JSON per photo on standard output."),
+    "quiet": option(_REPORT, "--quiet", "-q", help="Say nothing but errors."),
+    "verbose": option(_REPORT, "--verbose", "-v", help="Say also which net works, where, and on what tiles."),
+    "version": option(_REPORT, "--version", is_eager=True, callback=_version, help="Show the version and exit."),
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``deblur deblur``; its help names the commands that were registered before."""
+    others = ", ".join(f"deblur {each.name}" for each in app.registered_commands if each.name)
+    app.command(
+        "deblur",
+        help=_HELP,
+        short_help="Take the motion blur out of photographs; the word may be left out.",
+        epilog=_EPILOG + (f"\n\nOther commands, each with its --help: {others}." if others else ""),
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )(command(DeblurOptions, _SAID, _deblur))
+
+
+def _deblur(options: DeblurOptions) -> None:
+    _check_terminal(options)
+    from deblur_cli.cli.report import Report
+    from deblur_cli.commands import deblur as workflow
+
+    with Screen(quiet=options.quiet) as screen:
+        report = Report(options, screen)
+        streams = workflow.Streams(input=sys.stdin.buffer, output=sys.stdout.buffer)
+        events = workflow.run(options, streams, tiles=screen.tiles)
+        try:
+            for event in events:
+                report.tell(event)
+        except KeyboardInterrupt as stop:
+            # Where the stop fell between two events, the command has yet to hear of it; it may have a last outcome to tell.
+            with suppress(KeyboardInterrupt, StopIteration):
+                report.tell(events.throw(stop))
+            report.stopped()
+            raise
+        report.finished()
+    if report.exit_code:
+        raise typer.Exit(report.exit_code)
+
+
+def _check_terminal(options: DeblurOptions) -> None:
+    """Refuse to write a photo into a terminal, or to wait for one to be typed."""
+    streamed = options.inputs == ("-",)
+    to_output = options.output == "-" or (streamed and options.output is None)
+    if to_output and sys.stdout.isatty():
+        raise UsageError(
+            "Standard output is a terminal, which shows no photos.", "Say -o FILE, or redirect with > FILE."
+        )
+    if to_output and options.json:
+        raise UsageError("--json and the photo cannot both go to standard output.", "Say -o FILE.")
+    if streamed and sys.stdin.isatty():
+        raise UsageError("Standard input is a terminal; - waits for a photo from a pipe.", "Say deblur - < FILE.")

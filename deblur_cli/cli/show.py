@@ -1,0 +1,115 @@
+"""What the user sees: sentences and a bar on standard error, data on standard output."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+def complain(message: str, hint: str = "") -> None:
+    """Say what went wrong and what to do next."""
+    sys.stderr.write(_printable(f"deblur: {message}\n{hint}\n" if hint else f"deblur: {message}\n"))
+    sys.stderr.flush()
+
+
+def data(row: Mapping[str, Any]) -> None:
+    """Write one line of JSON on standard output, at once."""
+    print(json.dumps(row), flush=True)
+
+
+def pipe_closed() -> int:
+    """Fall silent when nobody reads standard output any more, as in ``deblur --json ... | head -1``.
+
+    Returns:
+        The exit code that a shell gives to a program ended by SIGPIPE.
+    """
+    # What is still buffered would be written, and complained about, when Python ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141
+
+
+class Screen:
+    """Sentences on standard error, with a bar of photos and tiles below them when that is a terminal.
+
+    rich is imported only for the bar: a batch in a script never waits for it.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._bar: Progress | None = None
+        self._photos: TaskID | None = None
+        self._tiles: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def start(self, photos: int) -> None:
+        """Show the bar, if there is somebody to see it."""
+        if self._quiet or not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True, highlight=False),
+            transient=True,
+        )
+        self._photos = self._bar.add_task("all", total=photos, unit="photos", visible=photos > 1)
+        self._tiles = self._bar.add_task("loading", total=None, unit="tiles")
+        self._bar.start()
+
+    def begin(self, photo: str) -> None:
+        """Name the photo whose tiles come now."""
+        if self._bar is not None and self._tiles is not None:
+            self._bar.reset(self._tiles, total=None, description=_printable(photo))
+
+    def tiles(self, done: int, total: int) -> None:
+        """Move the bar of tiles."""
+        if self._bar is not None and self._tiles is not None:
+            self._bar.update(self._tiles, completed=done, total=total)
+
+    def done(self) -> None:
+        """Move the bar of photos by one."""
+        if self._bar is not None and self._photos is not None:
+            self._bar.advance(self._photos)
+
+    def say(self, sentence: str) -> None:
+        """Tell something the user may leave unread; ``-q`` leaves it unsaid."""
+        if not self._quiet:
+            self._write(sentence)
+
+    def print(self, line: str) -> None:
+        """Write what was asked for on standard output."""
+        print(_printable(line), flush=True)
+
+    def complain(self, message: str, hint: str = "") -> None:
+        """Say what went wrong, above the bar."""
+        self._write(f"deblur: {message}\n{hint}" if hint else f"deblur: {message}")
+
+    def _write(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(_printable(text), markup=False, highlight=False, soft_wrap=True)
+        else:
+            sys.stderr.write(_printable(text) + "\n")
+            sys.stderr.flush()
+
+
+def _printable(text: str) -> str:
+    """The text with the unprintable characters of a file name escaped: a name may hold commands for the terminal."""
+    return "".join(
+        each if each.isprintable() or each == "\n" else each.encode("unicode_escape").decode() for each in text
+    )

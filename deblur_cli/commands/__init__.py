@@ -1,0 +1,1 @@
+"""One workflow per subcommand; siblings do not know each other."""

@@ -1,0 +1,168 @@
+"""The words of the command: all there, all checked, and quick to answer."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import typer
+
+import deblur_cli
+from deblur_cli import __version__
+from deblur_cli.cli import app, main
+from deblur_cli.errors import UsageError
+from deblur_cli.options.deblur import DeblurOptions
+
+HEAVY = {"torch", "PIL", "numpy", "cv2", "torchvision", "timm", "safetensors", "tifffile", "huggingface_hub"}
+
+COLOURS = {"GITHUB_ACTIONS", "FORCE_COLOR", "PY_COLORS", "DEBLUR_DEBUG"}
+PLAIN = {name: value for name, value in os.environ.items() if name not in COLOURS} | {
+    "COLUMNS": "120",
+    "PYTHONPATH": str(Path(deblur_cli.__file__).parents[1]),
+}
+
+OPTIONS = """\
+--compare --device --dry-run --format --help --json --output --overlap --overwrite --precision --quality --quiet --recursive
+--skip-existing --strength --strip-metadata --suffix --tile --tta --verbose --version --weights -h -o -q -r -v
+"""
+
+
+def code_of(words: list[str]) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    return int(stop.value.code or 0)
+
+
+def deblur_command():
+    return typer.main.get_command(app).commands["deblur"]
+
+
+def loaded_by(words: list[str]) -> tuple[int, set[str], str]:
+    """The exit code of a fresh process, the heavy modules that it imported, and what it said."""
+    program = f"""
+import json, sys
+from deblur_cli.cli import main
+try:
+    main({words!r})
+except SystemExit as stop:
+    code = stop.code
+loaded = sorted({{name.split(".")[0] for name in sys.modules}} & set({sorted(HEAVY)!r}))
+print("\\n" + json.dumps([code, loaded]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=PLAIN)
+    code, loaded = json.loads(done.stdout.splitlines()[-1])
+    return code, set(loaded), done.stdout + done.stderr
+
+
+def test_the_list_of_options_is_the_one_that_was_decided():
+    context = deblur_command().make_context("deblur", ["x"], resilient_parsing=True)
+    said = {word for each in deblur_command().get_params(context) for word in each.opts if word.startswith("-")}
+    assert sorted(said) == sorted(OPTIONS.split())
+
+
+def test_every_option_has_a_word_and_every_field_an_option():
+    context = deblur_command().make_context("deblur", ["x"], resilient_parsing=True)
+    params = {each.name: each for each in deblur_command().get_params(context)}
+    assert {each.name for each in fields(DeblurOptions)} == set(params) - {"help", "version"}
+    assert all(len(each.help) > 10 for name, each in params.items() if name != "help")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ([], 0, "Usage: deblur [OPTIONS]"),
+        (["--help"], 0, "Exit codes: 0 all done"),
+        (["-h"], 0, "--strength"),
+        (["deblur", "--help"], 0, "Usage: deblur deblur [OPTIONS]"),
+        (["--version"], 0, f"deblur {__version__}"),
+        (["--strength", "2", "photo.jpg"], 2, "deblur: --strength 2 is not between 0 and 1."),
+        (["--frobnicate", "photo.jpg"], 2, "deblur: No such option: --frobnicate"),
+        (["photo.jpg", "--tile", "wide"], 2, "a number of pixels"),
+        (["--json"], 2, "Missing argument"),
+        (["photo.jpg", "-o", "sharp.raw"], 2, "deblur: -o 'sharp.raw' does not end in a format that can be written."),
+        (["photo.jpg", "-o", "sharp.png", "--format", "jpg"], 2, "contradict"),
+        (["photo.jpg", "--format", "docx"], 2, "--format docx cannot be written."),
+    ],
+)
+def test_help_version_and_usage_errors_answer_without_the_heavy_libraries(words, code, said):
+    got, loaded, text = loaded_by(words)
+    assert said in text
+    assert (got, loaded) == (code, set())
+    assert "Traceback" not in text
+
+
+def test_python_m_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "deblur_cli", "--version"], capture_output=True, text=True, check=True, env=PLAIN
+    )
+    assert done.stdout == f"deblur {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"strength": -0.1}, "--strength -0.1"),
+        ({"strength": float("nan")}, "--strength nan"),
+        ({"quality": 0}, "--quality 0"),
+        ({"quality": 101}, "--quality 101"),
+        ({"tile": -3}, "--tile -3"),
+        ({"tile": 8}, "--tile 8"),
+        ({"overlap": -1}, "--overlap -1"),
+        ({"overlap": 80, "tile": 128}, "--overlap 80 is more than half of --tile 128"),
+        ({"precision": "int8"}, "--precision int8"),
+        ({"device": "gpu"}, "--device gpu"),
+        ({"suffix": "../x"}, "--suffix"),
+        ({"overwrite": True, "skip_existing": True}, "--overwrite and --skip-existing"),
+        ({"quiet": True, "verbose": True}, "--quiet and --verbose"),
+        ({"inputs": ("-", "photo.jpg")}, "stands alone"),
+        ({"inputs": ("",)}, "empty word"),
+        ({"output": "-", "json": True}, "--json"),
+        ({"output": "-", "compare": True}, "--compare"),
+        ({"output": "-", "skip_existing": True}, "--skip-existing"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused_in_a_sentence_that_names_them(values, said):
+    with pytest.raises(UsageError) as refused:
+        DeblurOptions(**{"inputs": ("photo.jpg",), **values})
+    assert said in refused.value.message
+    assert refused.value.hint.endswith((".", "later."))
+
+
+@pytest.mark.parametrize("values", [{"tile": 0}, {"tile": 64}, {"device": "cuda:1"}, {"strength": 0}, {"suffix": ""}])
+def test_options_at_their_limits_are_accepted(values):
+    DeblurOptions(inputs=("photo.jpg",), **values)
+
+
+def test_a_usage_error_is_one_sentence_and_one_hint_on_standard_error(capsys):
+    assert code_of(["photo.jpg", "--quality", "0"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "deblur: --quality 0 is not between 1 and 100.\nLeave it out for 95.\n"
+
+
+def test_debug_shows_the_traceback_of_an_error(monkeypatch):
+    monkeypatch.setenv("DEBLUR_DEBUG", "1")
+    with pytest.raises(UsageError):
+        main(["photo.jpg", "--quality", "0"])
+
+
+def test_a_first_word_that_is_no_subcommand_belongs_to_deblur_deblur(tmp_path: Path, capsys):
+    missing = str(tmp_path / "missing.jpg")
+    short, long = (code_of([*words, missing, "--quality", "0"]) for words in ([], ["deblur"]))
+    said = capsys.readouterr().err.splitlines()
+    assert short == long == 2
+    assert said[:2] == said[2:]
+
+
+def test_help_that_nobody_reads_on_ends_quietly():
+    program = "import sys; from deblur_cli.cli import main; main(['--help'])"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=PLAIN
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
