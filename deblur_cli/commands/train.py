@@ -1,0 +1,130 @@
+"""Pairs, or sharp photographs, to a checkpoint."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from deblur_cli import nets, objective, trainer
+from deblur_cli.errors import UsageError
+from deblur_cli.files import checkpoint
+from deblur_cli.nets.teacher import Teacher
+from deblur_cli.options.train import TrainOptions
+from deblur_cli.trainer import machine, start, words
+from deblur_cli.trainer.crew import Crew, gathered
+from deblur_cli.trainer.data import Data, DataDials
+from deblur_cli.trainer.profile import profile
+from deblur_cli.trainer.validation import Validation
+
+
+def run(options: TrainOptions, *, started: float | None = None) -> Iterator[object]:
+    """Train as ``options`` say, and tell what happens.
+
+    Args:
+        options: checked.
+        started: when the command began, on the clock of :func:`time.monotonic`: ``--max-time`` counts from there.
+
+    Yields:
+        The events of :func:`deblur_cli.trainer.fit`; a Profiled or Previewed alone where only that was asked for.
+
+    Raises:
+        DeblurError: the data, the checkpoints or the teacher do not fit.
+    """
+    began = time.monotonic() if started is None else started
+    machine.use_threads(options.threads)
+    with gathered(machine.device_of(options.device)) as crew:
+        torch.manual_seed(options.seed)
+        name, config = start.config_of(words.unpacked(start.NetWords, options))
+        crop = words.crop_of(options, options.recipe, config.multiple_of)
+        data = Data(words.unpacked(DataDials, options), crop=crop, multiple=config.multiple_of)
+        if options.preview is not None:
+            yield words.write_preview(options, options.recipe, data, crew)
+            return
+        begun = _begin(options, name, config, crew)
+        plan = words.plan_of(options, options.recipe, count=len(data), device=crew.device)
+        pairs = data.source(batch=plan.batch, seed=plan.seed, crew=crew)
+        if options.profile:
+            yield profile(begun.net, pairs, objective=begun.objective, plan=plan, crew=crew)
+            return
+        out = Path(options.out)
+        views = data.views()
+        yield from trainer.fit(
+            begun.net,
+            pairs,
+            objective=begun.objective,
+            plan=plan,
+            out=out,
+            label=_label(options, name, begun.net, data),
+            crew=crew,
+            validation=Validation(views, crew, sheet=out / "validation.png") if views else None,
+            resume=options.resume,
+            deadline=None if options.seconds is None else began + options.seconds,
+            rate_of=begun.rate_of,
+            described=words.described(options, data),
+            tensorboard=options.tensorboard,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Begun:
+    """A net that is ready to learn, and what for."""
+
+    net: nn.Module
+    objective: objective.DeblurObjective
+    rate_of: Callable[[str], float]
+
+
+def _begin(options: TrainOptions, name: str, config: Any, crew: Crew) -> _Begun:
+    """The net with the weights it starts from, and its objective."""
+    found = None if options.init is None else checkpoint.load(Path(options.init))
+    prior = None if options.prior_weights is None else checkpoint.load(Path(options.prior_weights))
+    if config.prior is None and (prior or options.freeze_prior or options.teacher):
+        raise UsageError("This net has no prior.", "Say --prior, or leave the options of the prior out.")
+    if prior is not None:
+        config = start.with_prior_of(config, prior, str(options.prior_weights))
+    teacher = _teacher(options, config, crew, fixed=prior is not None)
+    if teacher is not None:
+        config = start.with_widths(config, teacher.widths)
+    net = nets.build(name, nets.to_mapping(config))
+    brought = frozenset[str]()
+    if found is not None:
+        brought = start.begin_from(net, name, config, found, str(options.init))
+    if prior is not None:
+        start.fill_prior(net, prior, str(options.prior_weights))
+    if options.freeze_prior:
+        net.get_submodule("prior").requires_grad_(requires_grad=False)
+    aim = objective.DeblurObjective(
+        features=objective.open_features(options.perceptual, device=crew.device),
+        teacher=teacher,
+        alpha=options.alpha,
+        beta=options.beta,
+        reading=cast("Any", options.reading),
+    )
+    return _Begun(net=net, objective=aim, rate_of=lambda key: options.init_rate if key in brought else 1.0)
+
+
+def _teacher(options: TrainOptions, config: Any, crew: Crew, *, fixed: bool) -> Teacher | None:
+    """What the prior learns from; None where it does not learn."""
+    if config.prior is None or options.freeze_prior or not options.distill:
+        return None
+    return objective.open_teacher(
+        options.teacher or objective.teacher_for(config.prior.widths),
+        Path(options.teacher_weights) if options.teacher_weights else None,
+        stem=getattr(config, "stem", 1),
+        widths=config.prior.widths if fixed or options.teacher is None else None,
+        device=crew.device,
+    )
+
+
+def _label(options: TrainOptions, name: str, net: Any, data: Data) -> checkpoint.Label:
+    return checkpoint.Label(
+        net=name,
+        config=nets.to_mapping(net.config),
+        made_with=words.made_with("train", options),
+        licence="that of whoever trained it",
+        trained_on=data.title,
+    )

@@ -1,0 +1,200 @@
+"""What training is for: the losses of a net that restores, and of a prior that learns from a teacher.
+
+Paper: Take a Prior from Other Tasks for Severe Blur Removal, section 3.3; https://arxiv.org/abs/2302.06898
+Here the frozen nets that losses look through are built and given their weights; they belong to the objective, never to
+the net that is trained.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from deblur_cli.errors import UsageError, WeightsError
+from deblur_cli.files import teachers
+from deblur_cli.nets import teacher as teaching
+from deblur_cli.nets import vgg
+from deblur_cli.nets.prior import PriorMaps
+from deblur_cli.nets.teacher import Teacher
+from deblur_cli.nets.vgg import VGG19Features
+from deblur_cli.pixels import losses
+from deblur_cli.pixels.losses import Losses, Reading
+
+Reconstruction = Callable[[Sequence[Tensor], Tensor], Tensor]
+"""The restored images of a net, final first, and the sharp one, to a scalar."""
+
+_TEACHERS: Mapping[tuple[int, ...], str] = {(76, 76, 152): "asl:tresnet_l", (16, 24, 32): "timm:mobilenetv2_100"}
+"""By the widths of their maps: the teachers that the presets are made for, the paper's first."""
+
+
+def l1_of_final(restored: Sequence[Tensor], sharp: Tensor) -> Tensor:
+    """Mean absolute difference of the final image from ``sharp``: the reconstruction loss of the paper's UNet."""
+    return losses.l1(restored[0], sharp)
+
+
+class DeblurObjective:
+    """Equation 7: reconstruction + ``alpha`` perceptual + ``beta`` distillation.
+
+    Args:
+        reconstruction: of the net that is trained; each net's paper has its own.
+        features: what the perceptual term looks through; None leaves the term out.
+        teacher: what the net's prior learns from; None leaves the term out, and then a net with a prior is Net0* of the
+            paper's ablation.
+        alpha: weight of the perceptual term.
+        beta: weight of the distillation term.
+        reading: of equation 2; see :func:`deblur_cli.pixels.losses.distillation`.
+    """
+
+    def __init__(
+        self,
+        *,
+        reconstruction: Reconstruction = l1_of_final,
+        features: nn.Module | None = None,
+        teacher: Teacher | None = None,
+        alpha: float = 0.01,
+        beta: float = 0.1,
+        reading: Reading = "mse",
+    ) -> None:
+        self._reconstruction = reconstruction
+        self._features = features
+        self._teacher = teacher
+        self._alpha = alpha
+        self._beta = beta
+        self._reading: Reading = reading
+
+    def __call__(self, net: nn.Module, blurred: Tensor, sharp: Tensor) -> Losses:
+        """Score ``net`` on one batch.
+
+        Args:
+            net: with ``forward_with_prior`` where there is a teacher.
+            blurred: (N, 3, H, W) in [0, 1].
+            sharp: the same.
+
+        Returns:
+            The terms ``reconstruction``, ``perceptual`` and ``prior``, those that there are.
+        """
+        if self._teacher is None:
+            restored: tuple[Tensor, ...] = net(blurred)
+            maps = None
+        else:
+            restored, maps = cast("Any", net).forward_with_prior(blurred)
+        total = self._reconstruction(restored, sharp)
+        terms = {"reconstruction": total}
+        if self._features is not None:
+            terms["perceptual"] = losses.perceptual(self._features, restored[0], sharp)
+            total = total + self._alpha * terms["perceptual"]
+        if self._teacher is not None and maps is not None:
+            terms["prior"], _ = losses.distillation(maps.f_pri, self._teacher(sharp), reading=self._reading)
+            total = total + self._beta * terms["prior"]
+        return Losses(total, {name: value.detach() for name, value in terms.items()})
+
+
+class DistillObjective:
+    """Equation 4 alone, for a prior that is trained before there is a net to guide.
+
+    Args:
+        teacher: what the prior learns from.
+        reading: of equation 2; see :func:`deblur_cli.pixels.losses.distillation`.
+    """
+
+    def __init__(self, teacher: Teacher, *, reading: Reading = "mse") -> None:
+        self._teacher = teacher
+        self._reading: Reading = reading
+
+    def __call__(self, net: nn.Module, blurred: Tensor, sharp: Tensor) -> Losses:
+        """Score ``net``, a :class:`deblur_cli.nets.prior.SemanticPrior`, on one batch; the terms are the three levels."""
+        total, levels = losses.distillation(net(blurred).f_pri, self._teacher(sharp), reading=self._reading)
+        return Losses(total, {f"level_{level}": value.detach() for level, value in enumerate(levels, 1)})
+
+    @torch.no_grad()
+    def distances(self, net: nn.Module, blurred: Tensor, sharp: Tensor) -> tuple[Tensor, Tensor]:
+        """How far from the teacher's view of ``sharp`` are the prior's and the teacher's own view of ``blurred``.
+
+        Returns:
+            (3,) each, finest level first. The first divided by the second is what the prior is worth: below 1 it sees
+            through the blur better than its teacher.
+        """
+        wanted = self._teacher(sharp)
+        maps: PriorMaps = net(blurred)
+        _, ours = losses.distillation(maps.f_pri, wanted, reading=self._reading)
+        _, theirs = losses.distillation(self._teacher(blurred), wanted, reading=self._reading)
+        return torch.stack(ours), torch.stack(theirs)
+
+
+def teacher_for(widths: Sequence[int]) -> str:
+    """What ``--teacher`` would say for a prior that speaks in these widths.
+
+    Raises:
+        UsageError: no teacher is known by them.
+    """
+    known = _TEACHERS.get(tuple(widths))
+    if known is None:
+        raise UsageError(f"No teacher is known for maps of {_said(widths)} channels.", "Name one with --teacher.")
+    return known
+
+
+def open_teacher(
+    text: str,
+    weights: Path | None = None,
+    *,
+    stem: int = 1,
+    widths: Sequence[int] | None = None,
+    device: torch.device | str = "cpu",
+) -> Teacher:
+    """The teacher that ``--teacher`` names, with its weights, on ``device``.
+
+    Args:
+        text: see :func:`deblur_cli.nets.teacher.parse`.
+        weights: of ``--teacher-weights``; None takes those that the teacher's library publishes.
+        stem: of the net that is taught.
+        widths: of the prior that is there already; None takes any teacher.
+        device: where it computes.
+
+    Raises:
+        UsageError: the text does not parse, or the maps do not fit.
+        WeightsError: the weights cannot be had, or are of another net.
+    """
+    spec = teaching.parse(text)
+    found = None if weights is None else teachers.read(weights)
+    if found is not None:
+        spec = teaching.parse(text, found.facts)
+    teacher = teaching.build(spec, stem=stem)
+    if widths is not None and tuple(widths) != teacher.widths:
+        raise UsageError(
+            f"The maps of {spec} do not fit: they have {_said(teacher.widths)} channels, the prior {_said(widths)}.",
+            "Choose with --teacher the one that the prior was trained with.",
+        )
+    found = found or teachers.fetch(spec.family, spec.name)
+    teaching.fill(teacher, found.tensors, source=found.source)
+    return teacher.to(device).to(memory_format=torch.channels_last)
+
+
+def open_features(choice: str, *, device: torch.device | str = "cpu") -> VGG19Features | None:
+    """What the perceptual term looks through, on ``device``.
+
+    Args:
+        choice: of ``--perceptual``: ``vgg19``, ``none``, or the path of a file with VGG19's weights.
+        device: where it computes.
+
+    Raises:
+        WeightsError: the weights cannot be had, or are of another net.
+    """
+    if choice == "none":
+        return None
+    found = teachers.fetch_vgg19() if choice == "vgg19" else _read_vgg19(Path(choice))
+    features = VGG19Features()
+    vgg.fill(features, found.tensors, source=found.source)
+    return features.to(device).to(memory_format=torch.channels_last)
+
+
+def _read_vgg19(path: Path) -> teachers.Weights:
+    try:
+        return teachers.read(path)
+    except WeightsError as error:
+        raise WeightsError(error.message, "Give --perceptual vgg19, none, or a file with VGG19's weights.") from error
+
+
+def _said(widths: Sequence[int]) -> str:
+    return "/".join(map(str, widths))

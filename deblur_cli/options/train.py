@@ -1,0 +1,109 @@
+"""What ``deblur train`` was told, checked; and the recipes of the papers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from deblur_cli.errors import UsageError
+from deblur_cli.options.run import RunOptions
+
+FUSIONS = ("sat", "add", "concat")
+READINGS = ("mse", "literal", "reviewkd")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """How a paper trains its net; AdamW with betas 0.9 and 0.999 and a cosine in every case."""
+
+    batch: int = 10
+    crop: int = 256
+    """Pixels."""
+    rate: float = 2e-4
+    final_rate: float = 1e-6
+    epochs: int = 700
+
+
+RECIPES: Mapping[str, Recipe] = MappingProxyType({"unet": Recipe()})
+"""By backbone; ``unet`` is section 4.1 of the paper of the prior."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainOptions(RunOptions):
+    """The options of ``deblur train``. Raises UsageError when they do not fit together."""
+
+    backbone: str = "unet"
+    """A net of the catalogue."""
+    preset: str | None = None
+    """Named dials of a net; None: the backbone as its paper has it."""
+    init: str | None = None
+    """A checkpoint to start from; a prior that it does not have starts as the identity."""
+    init_rate: float = 1.0
+    """Factor of the learning rate for the weights that came from :attr:`init`."""
+    prior: bool | None = None
+    """Guide the net by a semantic prior; None: as the preset says, and yes where there is none."""
+    prior_weights: str | None = None
+    """A prior checkpoint of ``deblur distill-teacher`` to start from."""
+    freeze_prior: bool = False
+    """Leave the weights of the prior's extractor as they are."""
+    fusion: str | None = None
+    """``sat``, ``add`` or ``concat``: how the prior enters the decoder."""
+    clc: bool | None = None
+    """Cross-level connection, eq. 3."""
+    mla: bool | None = None
+    """Multi-level aggregation, eq. 5."""
+    distill: bool = True
+    """Train the prior against the teacher; without it the net is Net0* of the ablation."""
+    teacher: str | None = None
+    """``timm:NAME``, ``torchvision:NAME`` or ``asl:tresnet_l``; None: the one that the preset's prior is made for."""
+    teacher_weights: str | None = None
+    """A file with the teacher's weights; None: those that its library publishes."""
+    reading: str = "mse"
+    """How eq. 2 is read: ``mse``, ``literal`` or ``reviewkd``."""
+    perceptual: str = "vgg19"
+    """``vgg19``, ``none``, or a file with VGG19's weights."""
+    alpha: float = 0.01
+    """Weight of the perceptual term."""
+    beta: float = 0.1
+    """Weight of the distillation term."""
+
+    def __post_init__(self) -> None:
+        # RunOptions by name: a dataclass with slots is another class than the one that super() remembers.
+        RunOptions.__post_init__(self)
+        self._check_words()
+        self._check_prior()
+
+    @property
+    def recipe(self) -> Recipe:
+        """Of the backbone's paper."""
+        return RECIPES.get(self.backbone, RECIPES["unet"])
+
+    def _check_words(self) -> None:
+        for flag, value, known in (("--fusion", self.fusion, FUSIONS), ("--reading", self.reading, READINGS)):
+            if value is not None and value not in known:
+                raise UsageError(
+                    f"{flag} {value} is not one of {', '.join(known)}.", f"Choose one, such as {known[0]}."
+                )
+        for flag, value in (("--alpha", self.alpha), ("--beta", self.beta), ("--init-rate", self.init_rate)):
+            if value < 0:
+                raise UsageError(f"{flag} {value:g} is negative.", "Leave it out.")
+        if self.init_rate != 1 and self.init is None:
+            raise UsageError("--init-rate is for the weights of --init.", "Say --init FILE too.")
+        if self.resume and self.init is not None:
+            raise UsageError("--resume goes on where the run stood, --init begins anew.", "Leave one of them out.")
+
+    def _check_prior(self) -> None:
+        if self.prior is not False:
+            if self.freeze_prior and self.prior_weights is None and self.init is None and not self.resume:
+                raise UsageError("--freeze-prior would keep an untrained prior.", "Say --prior-weights FILE too.")
+            return
+        said = {
+            "--prior-weights": self.prior_weights,
+            "--freeze-prior": self.freeze_prior or None,
+            "--fusion": self.fusion,
+            "--clc": self.clc,
+            "--mla": self.mla,
+            "--teacher": self.teacher,
+        }
+        for flag, value in said.items():
+            if value is not None:
+                raise UsageError(f"{flag} means nothing with --no-prior.", "Leave one of them out.")

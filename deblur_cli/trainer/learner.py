@@ -1,0 +1,181 @@
+"""A net in training: one step at a time, without ever asking the device for a number in between."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from deblur_cli.pixels.losses import Losses
+from deblur_cli.trainer.crew import Crew
+from deblur_cli.trainer.muon import MuonAdamW
+from deblur_cli.trainer.plan import Plan
+
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""The precisions that are not float32."""
+
+
+class Objective(Protocol):
+    """What the net is trained for."""
+
+    def __call__(self, net: nn.Module, blurred: Tensor, sharp: Tensor) -> Losses:
+        """The losses of ``net`` on a batch of pairs, (N, 3, H, W) in [0, 1] each."""
+        ...
+
+
+class Learner:
+    """The net, the average of its weights, its optimiser, and the sums since they were last read."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        objective: Objective,
+        plan: Plan,
+        crew: Crew,
+        rate_of: Callable[[str], float] | None = None,
+    ) -> None:
+        self.net = net.to(device=crew.device).to(memory_format=torch.channels_last).train()
+        self.average = copy.deepcopy(self.net).eval().requires_grad_(requires_grad=False)
+        self._plan = plan
+        self._crew = crew
+        self._device = crew.device
+        self._trained: list[Tensor] = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
+        self._averages: list[Tensor] = [
+            mean
+            for mean, parameter in zip(self.average.parameters(), self.net.parameters(), strict=True)
+            if parameter.requires_grad
+        ]
+        self._optimiser = _optimiser(_groups(self.net, rate_of or (lambda _: 1.0)), plan)
+        self._scaler = torch.amp.GradScaler(crew.device.type, enabled=plan.precision == "fp16")
+        if plan.compile:
+            _compile(self.net)
+        self._losses_of = crew.wrapped(_Graded(self.net, objective))
+        self._names: tuple[str, ...] = ()
+        self._sums = torch.zeros(0, device=self._device)
+        self._counts = torch.zeros(3, device=self._device)  # good steps since read, skipped in all, skipped in a row
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers are trained."""
+        return sum(parameter.numel() for parameter in self._trained)
+
+    def step(self, blurred: Tensor, sharp: Tensor, step: int) -> None:
+        """Take the step number ``step`` (from 0); a step without a finite gradient changes nothing but the count."""
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._plan.rate_at(step) * group["factor"]
+        half = HALF.get(self._plan.precision)
+        with torch.autocast(self._device.type, half or torch.bfloat16, enabled=half is not None):
+            losses = self._losses_of(blurred, sharp)
+        self._scaler.scale(losses["total"]).backward()
+        if self._scaler.is_enabled():
+            self._scaler.unscale_(self._optimiser)
+        gradients = [parameter.grad for parameter in self._trained if parameter.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        broken = norm.isfinite().logical_not().float()
+        if self._plan.clip:
+            nn.utils.clip_grads_with_norm_(self._trained, self._plan.clip, norm)
+        if not self._scaler.is_enabled():
+            # The fused kernel leaves everything alone where this is 1; the scaler hands over its own.
+            self._optimiser.found_inf = broken  # type: ignore[attr-defined]
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
+        self._optimiser.zero_grad(set_to_none=True)
+        self._blend(step)
+        self._count(losses, norm, broken)
+
+    def read(self) -> tuple[dict[str, float], int, int]:
+        """Mean losses (and ``gradient``) since the last call over the crew, steps skipped in all, and in a row."""
+        good, skipped, row = self._counts.tolist()
+        sums = self._crew.sum(self._sums.clone()) / self._crew.size
+        means = (sums / self._counts[0]).tolist() if good else [float("nan")] * len(self._names)
+        self._sums.zero_()
+        self._counts[0] = 0
+        return dict(zip(self._names, means, strict=True)), int(skipped), int(row)
+
+    def settle(self) -> nn.Module:
+        """The averaged net, its buffers those of the net in training."""
+        for mean, buffer in zip(self.average.buffers(), self.net.buffers(), strict=True):
+            mean.copy_(buffer)
+        return self.average
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next step depends on, as tensors and plain values."""
+        return {
+            "net": self.net.state_dict(),
+            "average": self.settle().state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state(self._device) if self._device.type == "cuda" else None,
+            "names": list(self._names),
+            "sums": self._sums,
+            "counts": self._counts,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from :meth:`state`."""
+        self.net.load_state_dict(state["net"])
+        self.average.load_state_dict(state["average"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        if self._scaler.is_enabled() and state["scaler"]:
+            self._scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["random"])
+        if self._device.type == "cuda" and state["random_cuda"] is not None:
+            torch.cuda.set_rng_state(state["random_cuda"], self._device)
+        self._names = tuple(state["names"])
+        self._sums = state["sums"].to(self._device)
+        self._counts = state["counts"].to(self._device)
+
+    def _blend(self, step: int) -> None:
+        # Early averages would otherwise remember the untrained net for thousands of steps.
+        decay = min(self._plan.average, (1 + step) / (10 + step)) if self._plan.average else 0.0
+        get_ema_multi_avg_fn(decay)(self._averages, self._trained, 0)
+
+    def _count(self, losses: Mapping[str, Tensor], norm: Tensor, broken: Tensor) -> None:
+        names = (*losses, "gradient")
+        if names != self._names:
+            self._names, self._sums = names, torch.zeros(len(names), device=self._device)
+        values = torch.stack([value.detach().float() for value in (*losses.values(), norm)])
+        self._sums += torch.where(broken > 0, torch.zeros_like(values), values)
+        self._counts[0] += 1 - broken
+        self._counts[1] += broken
+        self._counts[2] = (self._counts[2] + broken) * broken
+
+
+class _Graded(nn.Module):
+    """The net and its objective as one module, so that DistributedDataParallel sees every way through the net."""
+
+    def __init__(self, net: nn.Module, objective: Objective) -> None:
+        super().__init__()
+        self.net = net
+        self._objective: Sequence[Objective] = (objective,)  # in a tuple: a frozen teacher is no part of this module
+
+    def forward(self, blurred: Tensor, sharp: Tensor) -> dict[str, Tensor]:
+        """``total`` first, then every term."""
+        losses = self._objective[0](self.net, blurred, sharp)
+        return {"total": losses.total, **losses.terms}
+
+
+def _groups(net: nn.Module, rate_of: Callable[[str], float]) -> list[dict[str, Any]]:
+    """The trained parameters by the factor of their learning rate."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in net.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault(rate_of(name), []).append(parameter)
+    return [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
+
+
+def _optimiser(groups: list[dict[str, Any]], plan: Plan) -> Any:
+    if plan.optimiser == "muon":
+        return MuonAdamW(groups, weight_decay=plan.weight_decay)
+    tiny = torch.finfo(torch.float32).tiny  # every step sets its own rate
+    return torch.optim.AdamW(groups, lr=tiny, betas=(0.9, 0.999), weight_decay=plan.weight_decay, fused=True)
+
+
+def _compile(net: nn.Module) -> None:
+    net.compile()
+    with_prior = getattr(net, "forward_with_prior", None)
+    if with_prior is not None:
+        net.__dict__["forward_with_prior"] = torch.compile(with_prior)

@@ -1,0 +1,142 @@
+"""What a run begins with: the net's dials from the words of a command, its weights from earlier checkpoints."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from deblur_cli import nets
+from deblur_cli.errors import UsageError, WeightsError
+from deblur_cli.files.checkpoint import Checkpoint
+from deblur_cli.nets.mapping import from_mapping
+from deblur_cli.nets.prior import PriorConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetWords:
+    """What was said of the net."""
+
+    backbone: str
+    preset: str | None = None
+    prior: bool | None = None
+    fusion: str | None = None
+    clc: bool | None = None
+    mla: bool | None = None
+
+
+def config_of(words: NetWords) -> tuple[str, Any]:
+    """The net's name in the catalogue and its dials.
+
+    Raises:
+        UsageError: no such net, no such preset, or dials of a prior that it does not have.
+    """
+    if words.backbone not in nets.NETS:
+        raise UsageError(f"--backbone {words.backbone} is not one of {', '.join(nets.NETS)}.", "Choose one of them.")
+    preset = _preset(words)
+    name, config = nets.PRESETS[preset]
+    prior = None if words.prior is False else config.prior or (PriorConfig() if words.prior else None)
+    said = {key: getattr(words, key) for key in ("fusion", "clc", "mla") if getattr(words, key) is not None}
+    if prior is None and said:
+        raise UsageError(f"--preset {preset} has no prior.", "Say --prior too.")
+    changed: Any = config
+    return name, replace(changed, prior=replace(prior, **said) if prior else None)
+
+
+def _preset(words: NetWords) -> str:
+    """The preset's name; with a prior where that was asked for, or where nothing was said of the net but its name."""
+    preset = words.preset or words.backbone
+    if preset not in nets.PRESETS:
+        raise UsageError(f"--preset {preset} is not one of {', '.join(nets.PRESETS)}.", "Choose one of them.")
+    if nets.PRESETS[preset][0] != words.backbone:
+        raise UsageError(f"--preset {preset} is of {nets.PRESETS[preset][0]}.", "Say its --backbone too.")
+    guided = words.prior or (words.prior is None and words.preset is None)
+    return f"{preset}-sp" if guided and f"{preset}-sp" in nets.PRESETS else preset
+
+
+def with_widths(config: Any, widths: Sequence[int]) -> Any:
+    """The dials with a prior that speaks in these widths."""
+    return replace(config, prior=replace(config.prior, widths=tuple(widths)))
+
+
+def with_prior_of(config: Any, found: Checkpoint, path: str) -> Any:
+    """The dials with the extractor of a prior checkpoint; how it is embedded stays.
+
+    Raises:
+        WeightsError: it is no prior.
+    """
+    theirs = _prior_config(found, path)
+    ours: PriorConfig = config.prior
+    embedding = {"fusion": ours.fusion, "mla": ours.mla, "sat_width": ours.sat_width}
+    return replace(config, prior=replace(theirs, **embedding))
+
+
+def fill_prior(net: nn.Module, found: Checkpoint, path: str) -> None:
+    """Give the net's prior the weights of a prior checkpoint.
+
+    Raises:
+        WeightsError: they do not fit.
+    """
+    try:
+        net.get_submodule("prior").load_state_dict(dict(found.tensors))
+    except RuntimeError as error:
+        raise WeightsError(
+            f"'{path}' does not fit the prior of this net: {str(error).splitlines()[-1].strip()}",
+            "Say the --preset that it was distilled for.",
+        ) from error
+
+
+def begin_from(net: nn.Module, name: str, config: Any, found: Checkpoint, path: str) -> frozenset[str]:
+    """Give the net the weights of a checkpoint; a prior that the checkpoint does not have stays new.
+
+    Returns:
+        The names of the parameters that the checkpoint brought.
+
+    Raises:
+        WeightsError: the checkpoint is of another net.
+    """
+    label = found.label
+    if (label.kind, label.net) != ("net", name):
+        raise WeightsError(
+            f"'{path}' is of {label.kind} {label.net}, not of net {name}.", f"Say --backbone {label.net}."
+        )
+    theirs = from_mapping(nets.NETS[name].config, label.config)
+    if replace(theirs, prior=None) != replace(config, prior=None):
+        raise WeightsError(
+            f"'{path}' has other dials: {_difference(theirs, config)}.", "Say the --preset that it was trained with."
+        )
+    fresh = config.prior is not None and theirs.prior is None
+    if not fresh and theirs.prior != config.prior:
+        raise WeightsError(
+            f"'{path}' has another prior: {_difference(theirs.prior, config.prior)}.", "Say the same --prior options."
+        )
+    missing, unexpected = net.load_state_dict(dict(found.tensors), strict=False)
+    plain = (
+        set(nets.build(name, nets.to_mapping(replace(config, prior=None))).state_dict())
+        if fresh
+        else set(found.tensors)
+    )
+    wrong = [*unexpected, *(plain & set(missing))]
+    if wrong:
+        raise WeightsError(
+            f"'{path}' is not whole: {wrong[0]} and {len(wrong) - 1} more do not fit.", "Choose another file."
+        )
+    return frozenset(found.tensors)
+
+
+def _prior_config(found: Checkpoint, path: str) -> PriorConfig:
+    if found.label.kind != "prior":
+        raise WeightsError(
+            f"'{path}' is a net, not a prior.",
+            "Give --prior-weights a checkpoint of deblur distill-teacher, or say --init.",
+        )
+    known = {key: value for key, value in found.label.config.items() if key in PriorConfig.__dataclass_fields__}
+    return from_mapping(PriorConfig, known)
+
+
+def _difference(theirs: Any, ours: Any) -> str:
+    if theirs is None or ours is None:
+        return f"{theirs} there, {ours} here"
+    left, right = nets.to_mapping(theirs), nets.to_mapping(ours)
+    names = [name for name in left if left[name] != right[name] and name != "prior"]
+    return ", ".join(f"{name} is {left[name]} there and {right[name]} here" for name in names)
