@@ -20,16 +20,10 @@ import torch
 from PIL import Image
 
 from deblur_cli.pixels import blurring
+from deblur_cli.scorer import synthetic
 
-NOISE_AND_JPEG = {"noise": 0.5, "read_noise": 0.008, "shot_noise": 0.0004, "jpeg": 0.5, "jpeg_quality": (75, 96)}
-CLASSES = {
-    "mild": blurring.Recipe(min_length=2, max_length=7, still=0, objects=0, **NOISE_AND_JPEG),
-    "medium": blurring.Recipe(min_length=7, max_length=15, still=0, objects=0, **NOISE_AND_JPEG),
-    "severe": blurring.Recipe(min_length=15, max_length=40, still=0, objects=0, **NOISE_AND_JPEG),
-    "object": blurring.Recipe(min_length=6, max_length=24, still=0, objects=1, **NOISE_AND_JPEG),
-    "kernel": blurring.Recipe(max_length=0, still=1, **NOISE_AND_JPEG),
-    "still": blurring.Recipe(max_length=0, still=1, **NOISE_AND_JPEG),
-}
+UNMOVED = blurring.Recipe(max_length=0, still=1, **synthetic.CAMERA)
+CLASSES = {**synthetic.CLASSES, "kernel": UNMOVED, "still": UNMOVED}
 
 
 def read(path: Path) -> torch.Tensor:
@@ -79,7 +73,7 @@ def main() -> None:
     kernels = read_kernels(words.kernels)
     for order, (name, recipe) in enumerate(CLASSES.items()):
         for index, path in enumerate(images):
-            generator = torch.Generator().manual_seed(1000 * order + index)
+            generator = synthetic.generator(order, index)
             sharp = read(path)
             before = blurring.blur_with_kernel(sharp, kernels[index % len(kernels)]) if name == "kernel" else sharp
             blurred, still = blurring.blur(before, sharp.flip(3), recipe, generator)

@@ -5,19 +5,21 @@ import signal
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 import typer
 
-from deblur_cli.cli import deblur, distill_teacher, train
-from deblur_cli.cli.show import complain, pipe_closed
+from deblur_cli.cli import benchmark, deblur, distill_teacher, train
+from deblur_cli.cli.show import complain, drop_output, mend_streams, output
 from deblur_cli.errors import DeblurError, UsageError
 
 # The class under which Typer raises what it cannot parse: click's UsageError, or the copy that newer versions carry inside.
 _MISUSE: Any = typer.BadParameter.__base__
 
 _STOPPED = 128 + signal.SIGINT
+_UNREAD = 141  # what a shell gives to a program that SIGPIPE ended
 
 app = typer.Typer(
     name="deblur",
@@ -35,6 +37,7 @@ def _deblur() -> None:
 
 train.register(app)
 distill_teacher.register(app)
+benchmark.register(app)
 deblur.register(app)  # last, for its help names the others
 
 
@@ -45,41 +48,51 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     photo that is named like a subcommand is reached by ``./train`` or ``deblur deblur train``.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    mend_streams()
     with _signals() as caught:
         code = _run(words or ["--help"])
+    drop_output()
     sys.exit(128 + caught[0] if caught and code == _STOPPED else code)
 
 
 def _run(words: list[str]) -> int:
     try:
-        _invoke(words)
-        sys.stdout.flush()
-    except typer.Exit as ended:
-        return ended.exit_code
+        code = _invoke(words)
+        if not code:
+            with output():
+                sys.stdout.flush()  # what cannot be written must not count as done
     except (DeblurError, _MISUSE) as error:
         if os.environ.get("DEBLUR_DEBUG"):
             raise
-        told = error if isinstance(error, DeblurError) else _misuse(error)
+        told = error if isinstance(error, DeblurError) else _misuse(error, words)
         complain(told.message, told.hint)
         return told.exit_code
     except KeyboardInterrupt:
         return _STOPPED
     except BrokenPipeError:
-        return pipe_closed()
+        return _UNREAD
+    return code
+
+
+def _invoke(words: list[str]) -> int:
+    """Run the words without Typer's own handling of errors, which hides a closed pipe and a Ctrl-C; the exit code."""
+    group: Any = typer.main.get_command(app)
+    command = group if words[0] in group.commands else group.commands["deblur"]
+    try:
+        with output():  # of --help and --version, which act while the words are read
+            context = command.make_context("deblur", list(words))
+        with context:
+            command.invoke(context)
+    except typer.Exit as ended:
+        return ended.exit_code
     return 0
 
 
-def _invoke(words: list[str]) -> None:
-    """Run the words without Typer's own handling of errors, which hides a closed pipe and a Ctrl-C."""
-    group: Any = typer.main.get_command(app)
-    command = group if words[0] in group.commands else group.commands["deblur"]
-    with command.make_context("deblur", list(words)) as context:
-        command.invoke(context)
-
-
-def _misuse(error: Any) -> UsageError:
+def _misuse(error: Any, words: list[str]) -> UsageError:
     path = error.ctx.command_path if error.ctx is not None else "deblur"
-    return UsageError(error.format_message(), f"Say {path} --help for all options.")
+    photo = next((word for word in words if word.startswith("-") and Path(word).is_file()), None)
+    hint = f"Say ./{photo} for the photo of that name." if photo else f"Say {path} --help for all options."
+    return UsageError(error.format_message(), hint)
 
 
 @contextmanager

@@ -89,7 +89,13 @@ DATASETS: Mapping[str, Dataset] = MappingProxyType(
 
 
 def find(
-    dataset: str, folder: Path | None, *, split: str = "train", blur_key: str = "blur", subset: bool = False
+    dataset: str,
+    folder: Path | None,
+    *,
+    split: str = "train",
+    blur_key: str = "blur",
+    subset: bool = False,
+    instead: str = "train on sharp photographs with --dataset photos --data DIR",
 ) -> Pairs:
     """The pairs of a data set.
 
@@ -99,6 +105,7 @@ def find(
         split: ``train``, ``test`` or ``val``.
         blur_key: ``blur`` or ``blur_gamma``, where a set has both.
         subset: accept another number of pairs than the set is known to have.
+        instead: what a hint offers to do without the set.
 
     Raises:
         InputError: the set is not there, names do not match, or the count is wrong.
@@ -110,10 +117,11 @@ def find(
         for inside in (base / split, base):
             found = _read(inside, base, dataset, split, blur_key)
             if found:
-                title = f"{known.title if known else base} {split}" + (f", {blur_key}" if dataset == "gopro" else "")
+                title = f"{known.title} {split}" if known else f"'{base.resolve().name}' {split}"
+                title += f", {blur_key}" if dataset == "gopro" else ""
                 _check_count(len(found), known, split, inside, subset=subset)
                 return Pairs(title, tuple(sorted(found, key=lambda pair: pair.name)))
-    raise _absent(known, roots, split)
+    raise _absent(known, roots, split, instead)
 
 
 def places() -> list[Path]:
@@ -128,17 +136,16 @@ def holds_pairs(folder: Path) -> bool:
     return bool(_flat(folder) or _sequences(folder, "blur") or _lists(folder, "", "") or _scenes(folder))
 
 
-def _absent(known: Dataset | None, roots: Sequence[Path], split: str) -> InputError:
+def _absent(known: Dataset | None, roots: Sequence[Path], split: str, instead: str) -> InputError:
     where = " or ".join(f"'{root}'" for root in roots)
     if known is None:
         return InputError(
             f"{where} holds no pairs: no blur/ beside sharp/, no input/ beside target/, no list of pairs.",
-            "Name another folder with --data DIR, or train on sharp photographs with --dataset photos --data DIR.",
+            f"Name another folder with --data DIR, or {instead}.",
         )
     return InputError(
         f"{known.title} ({split}) is not in {where}; it is to be had at {known.source}.",
-        "Name its folder with --data DIR or DEBLUR_DATA, or train without it: --dataset photos --data DIR, "
-        "any folder of sharp photographs.",
+        f"Name its folder with --data DIR or DEBLUR_DATA, or {instead}.",
     )
 
 

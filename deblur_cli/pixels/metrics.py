@@ -17,23 +17,24 @@ _TAPS = 11
 _SIGMA = 1.5
 
 
-def psnr(restored: Tensor, sharp: Tensor, *, peak: float = 1.0) -> Tensor:
+def psnr(restored: Tensor, sharp: Tensor, *, peak: float = 1.0, mask: Tensor | None = None) -> Tensor:
     """Peak signal-to-noise ratio of each image.
 
     Args:
         restored: (N, C, H, W), values from 0 to ``peak``; not clamped or rounded here.
         sharp: the same shape.
         peak: the largest value a pixel can have.
+        mask: (N, 1, H, W), the weight of each pixel; None weighs all alike.
 
     Returns:
         (N,) float64 in dB, over all pixels and channels; inf for equal images.
     """
     restored, sharp = _comparable(restored, sharp)
-    error = (restored - sharp).square().mean(dim=(1, 2, 3))
+    error = _mean((restored - sharp).square(), mask)
     return 10 * torch.log10(peak**2 / error)
 
 
-def ssim(restored: Tensor, sharp: Tensor, *, peak: float = 1.0) -> Tensor:
+def ssim(restored: Tensor, sharp: Tensor, *, peak: float = 1.0, mask: Tensor | None = None) -> Tensor:
     """Structural similarity of each image, channel by channel.
 
     Equals scikit-image's ``structural_similarity`` with ``gaussian_weights=True, use_sample_covariance=False``: a Gaussian of
@@ -43,6 +44,7 @@ def ssim(restored: Tensor, sharp: Tensor, *, peak: float = 1.0) -> Tensor:
         restored: (N, C, H, W), values from 0 to ``peak``, H and W at least 11; a ValueError otherwise.
         sharp: the same shape.
         peak: the largest value a pixel can have.
+        mask: (N, 1, H, W), how much the similarity around each pixel counts; None counts all alike.
 
     Returns:
         (N,) float64, at most 1.
@@ -51,7 +53,9 @@ def ssim(restored: Tensor, sharp: Tensor, *, peak: float = 1.0) -> Tensor:
     height, width = sharp.shape[-2:]
     if min(height, width) < _TAPS:
         raise ValueError(f"SSIM needs at least {_TAPS} x {_TAPS} pixels, not {height} x {width}")
-    return _similarity(*(_smooth(moment) for moment in _moments(restored, sharp)), peak=peak)
+    border = _TAPS // 2
+    inner = None if mask is None else mask[:, :, border:-border, border:-border]
+    return _mean(_similarity(*(_smooth(moment) for moment in _moments(restored, sharp)), peak=peak), inner)
 
 
 def ssim_matlab(restored: Tensor, sharp: Tensor, *, peak: float = 1.0) -> Tensor:
@@ -78,7 +82,7 @@ def ssim_matlab(restored: Tensor, sharp: Tensor, *, peak: float = 1.0) -> Tensor
         padded = F.pad(moment, (border, border, border, border), mode="replicate")
         return torch.einsum("oc,nchw->nohw", mixing, _smooth(padded))
 
-    return _similarity(*(smooth(moment) for moment in _moments(restored, sharp)), peak=peak)
+    return _similarity(*(smooth(moment) for moment in _moments(restored, sharp)), peak=peak).mean(dim=(1, 2, 3))
 
 
 def _comparable(restored: Tensor, sharp: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,4 +125,12 @@ def _similarity(mean_x: Tensor, mean_y: Tensor, xx: Tensor, yy: Tensor, xy: Tens
     covariance = xy - mean_x * mean_y
     structure = (2 * covariance + c2) / (variances + c2)
     luminance = (2 * mean_x * mean_y + c1) / (mean_x.square() + mean_y.square() + c1)
-    return (luminance * structure).mean(dim=(1, 2, 3))
+    return luminance * structure
+
+
+def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    """(N, C, H, W) to (N,), every channel under the same mask (N, 1, H, W)."""
+    if mask is None:
+        return values.mean(dim=(1, 2, 3))
+    weights = mask.to(values).expand_as(values)
+    return (values * weights).sum(dim=(1, 2, 3)) / weights.sum(dim=(1, 2, 3))

@@ -1,0 +1,345 @@
+"""Weights to scores: what the field measures of restored images, and how long they took."""
+
+import hashlib
+import os
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import distributed
+
+from deblur_cli.deblurrer import Deblurrer, devices
+from deblur_cli.errors import InputError, UsageError
+from deblur_cli.files import archives, disk, pairs, weights
+from deblur_cli.options.benchmark import BenchmarkOptions
+from deblur_cli.scorer import clock, events, page, perceptual, pictures, protocols, record, reported, samples, scores
+from deblur_cli.trainer import crew
+
+_WARM = 2
+"""Calls before the speed is measured: the first ones load libraries and choose algorithms."""
+_SAVE_EVERY = 60.0
+"""Seconds between two saves of what was scored so far."""
+_INSTEAD = "fetch GoPro with --download, or score on your own sharp photographs with --dataset synthetic --data DIR"
+
+Pixels = NDArray[np.uint8]
+
+
+def run(options: BenchmarkOptions) -> Generator[events.Event]:
+    """Score every image with all weights, or measure the speed alone.
+
+    Yields:
+        Started, a Scored for each image and set of weights, Measured; or a Pace for each set of weights. Then what was written.
+
+    An interrupted run leaves the scores that it had in the ``.json`` of ``--output``, for ``--resume``.
+
+    Raises:
+        DeblurError: among them an InputError for an image that cannot be read: a score over fewer images is a wrong score.
+    """
+    for name in options.output:
+        if Path(name).exists() and not (options.overwrite or options.resume):
+            raise InputError(f"'{name}' is there already.", "Say --resume to go on with it, or --overwrite.")
+    if options.download:
+        yield from _fetch(options)
+    yield from _measure_speed(options) if options.speed_only else _Run(options).tell()
+
+
+@dataclass(frozen=True, slots=True)
+class _Net:
+    deblurrer: Deblurrer
+    told: record.Weights
+
+
+@dataclass(slots=True)
+class _Run:
+    """A benchmark under way."""
+
+    options: BenchmarkOptions
+    title: str = ""
+    nets: list[_Net] = field(default_factory=list[_Net])
+    done: dict[tuple[str, str], scores.Score] = field(default_factory=dict[tuple[str, str], scores.Score])
+    """By weights and name of the image."""
+    distance: perceptual.Distance | None = None
+
+    def tell(self) -> Iterator[events.Event]:
+        self.title, everything = _samples(self.options)
+        chosen = _spread(everything, self.options.limit)
+        with crew.gathered(devices.choose(self.options.device)) as us:
+            self.nets = [_open(name, self.options, us.device) for name in self.options.weights]
+            plan = self._record(chosen, len(everything))
+            self._take_earlier(plan, chosen)
+            mine = [each for each in chosen if self._missing(each)][us.rank :: us.size]
+            if us.writes:
+                yield self._started(plan, sum(len(self._missing(each)) for each in mine))
+            yield from self._load_distance(us.writes)
+            try:
+                saved = time.monotonic()
+                for scored in self._score_all(mine):
+                    if us.writes:
+                        yield scored
+                        if time.monotonic() - saved >= _SAVE_EVERY:
+                            self._save(self._record(chosen, len(everything)))
+                            saved = time.monotonic()
+                self._gather(us.size)
+            finally:
+                if us.writes:
+                    self._save(self._record(chosen, len(everything)))
+        if us.writes:
+            yield from self._conclude(chosen, len(everything))
+
+    def _started(self, plan: record.Record, work: int) -> events.Started:
+        return events.Started(
+            title=self.title,
+            protocol=self._protocol.title,
+            images=plan.images,
+            known=plan.known,
+            earlier=len(self.done),
+            work=work,
+            weights=plan.weights,
+        )
+
+    def _load_distance(self, tells: bool) -> Iterator[events.Noted]:  # noqa: FBT001
+        if self.options.lpips != "none":
+            self.distance, said = perceptual.load(self.options.lpips, self.nets[0].deblurrer.device)
+            if tells:
+                yield events.Noted(text=said)
+
+    def _gather(self, size: int) -> None:
+        """Make the scores of all processes known to each."""
+        if size > 1:
+            all_done: list[Any] = [None] * size
+            distributed.all_gather_object(all_done, self.done)
+            self.done = {key: score for done in all_done for key, score in done.items()}
+
+    @property
+    def _protocol(self) -> protocols.Protocol:
+        return protocols.PROTOCOLS[self.options.measured_by]
+
+    def _record(self, chosen: Sequence[samples.Sample], known: int) -> record.Record:
+        keys = [(net.told.name, each.name) for net in self.nets for each in chosen]
+        return record.Record(
+            settings=_settings(self.options, self.title),
+            images=len(chosen),
+            known=known,
+            weights=[net.told for net in self.nets],
+            scores=[self.done[key] for key in keys if key in self.done],
+        )
+
+    def _take_earlier(self, plan: record.Record, chosen: Sequence[samples.Sample]) -> None:
+        if self.options.resume and self.options.record:
+            names = {each.name for each in chosen}
+            found = record.read(Path(self.options.record), plan)
+            self.done = {(score.weights, score.name): score for score in found if score.name in names}
+
+    def _missing(self, sample: samples.Sample) -> list[_Net]:
+        return [net for net in self.nets if (net.told.name, sample.name) not in self.done]
+
+    def _score_all(self, waiting: Sequence[samples.Sample]) -> Iterator[events.Scored]:
+        warm: set[str] = set()
+        for sample, blurred, sharp in samples.ahead(waiting):
+            # The blurred image itself is the result of a net that does nothing: before and after are measured alike.
+            before: Mapping[str, float] | None = None
+            for net in self._missing(sample):
+                before = before or self._compare(blurred, sharp, net)
+                if net.told.name not in warm:
+                    self._restore(net, blurred)
+                    warm.add(net.told.name)
+                score, restored = self._score(sample, blurred, sharp, before, net)
+                if self.options.save_images:
+                    pictures.save(Path(self.options.save_images), score.weights, score.name, restored)
+                self.done[score.weights, score.name] = score
+                yield events.Scored(score=score)
+
+    def _score(
+        self, sample: samples.Sample, blurred: Pixels, sharp: Pixels, before: Mapping[str, float], net: _Net
+    ) -> tuple[scores.Score, NDArray[Any]]:
+        timed = clock.time_of(lambda: self._restore(net, blurred), net.deblurrer.device)
+        plan = net.deblurrer.plan_for(*blurred.shape[:2])
+        score = scores.Score(
+            name=sample.name,
+            kind=sample.kind,
+            weights=net.told.name,
+            width=blurred.shape[1],
+            height=blurred.shape[0],
+            before=before,
+            after=self._compare(timed.result, sharp, net),
+            seconds=round(timed.seconds, 6),
+            tile=(plan.tile_width, plan.tile_height),
+            memory=timed.memory,
+        )
+        return score, timed.result
+
+    def _restore(self, net: _Net, blurred: Pixels) -> NDArray[Any]:
+        if self._protocol.rounds:
+            return net.deblurrer.restore(blurred)
+        return net.deblurrer.restore(blurred.astype(np.float32) / 255)
+
+    def _compare(self, restored: NDArray[Any], sharp: Pixels, net: _Net) -> Mapping[str, float]:
+        device = net.deblurrer.device
+        found = protocols.score(self._protocol, restored, sharp, device)
+        if self.distance is not None:
+            both = (protocols.tensor(restored, device), protocols.tensor(sharp, device))
+            found[f"lpips {self.options.lpips}"] = self.distance(*both)
+        return found
+
+    def _save(self, made: record.Record) -> None:
+        """Write the files of --output; of an unfinished run only the one to go on from."""
+        for name in self.options.output:
+            if name.endswith(".json") and made.scores:
+                table = [asdict(each) for each in self._reported()]
+                record.write_json(Path(name), made, scores.rows(made.scores), {"reported": table} if table else None)
+            elif made.complete:
+                record.write_csv(Path(name), made)
+
+    def _reported(self) -> list[reported.Reported]:
+        return reported.rows(self.options.dataset) if self.options.compare_paper else []
+
+    def _conclude(self, chosen: Sequence[samples.Sample], known: int) -> Iterator[events.Event]:
+        made = self._record(chosen, known)
+        rows = scores.rows(made.scores)
+        yield events.Measured(
+            title=self.title,
+            protocol=self._protocol.title,
+            lpips=self.options.lpips,
+            rows=rows,
+            reported=self._reported(),
+        )
+        for name in self.options.output:
+            yield events.Written(path=name)
+        if self.options.report:
+            yield self._write_page(Path(self.options.report), chosen, made, rows)
+
+    def _write_page(
+        self, folder: Path, chosen: Sequence[samples.Sample], made: record.Record, rows: Sequence[scores.Row]
+    ) -> events.Written:
+        """The page; its pictures are restored once more, for all of them would not fit into the memory."""
+        by_name = {sample.name: sample for sample in chosen}
+        nets = {net.told.name: net.deblurrer for net in self.nets}
+        shown: list[page.Picture] = []
+        for place, score in page.choose(made.scores):
+            blurred, sharp = by_name[score.name].read()
+            restored = nets[score.weights].restore(blurred)
+            shown.append(page.Picture(place=place, score=score, blurred=blurred, restored=restored, sharp=sharp))
+        part = f"{made.images:,} of {made.known:,}" if made.images < made.known else f"{made.images:,}"
+        facts = [f"{part} images. {self._protocol.title}.", *(_told(each) for each in made.weights)]
+        facts.append("Made with " + ", ".join(f"{name} {each}" for name, each in record.versions().items()) + ".")
+        text = page.html(f"deblur benchmark: {self.title}", facts, rows, self._reported(), made.scores, shown)
+        pictures.make(folder)
+        disk.write(folder / "index.html", text.encode())
+        return events.Written(path=str(folder / "index.html"))
+
+
+def _fetch(options: BenchmarkOptions) -> Iterator[events.Fetching]:
+    """The data set, where its folder is not there yet."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("--download is work for one process.", "Say it once without torchrun.")
+    archive = archives.ARCHIVES[options.dataset]
+    folder = _folder(options) or pairs.places()[0]
+    try:
+        pairs.find(options.dataset, _folder(options), split=options.split, blur_key=options.blur, subset=True)
+    except InputError:
+        if (folder / archive.folder).exists():
+            raise
+        for each in archives.fetch(archive, folder):
+            yield events.Fetching(step=each.step, done=each.done, total=each.total)
+
+
+def _folder(options: BenchmarkOptions) -> Path | None:
+    return Path(options.data).expanduser() if options.data else None
+
+
+def _samples(options: BenchmarkOptions) -> tuple[str, list[samples.Sample]]:
+    """What a table calls the set, and all its images."""
+    folder = _folder(options)
+    if options.dataset == "synthetic" and folder:
+        found = samples.of_photographs(folder, longest=options.longest, seed=options.seed)
+        return f"{folder.name}, blurred by synthesis", found
+    subset = options.subset or options.limit is not None
+    listed = pairs.find(
+        options.dataset, folder, split=options.split, blur_key=options.blur, subset=subset, instead=_INSTEAD
+    )
+    return listed.title, samples.of_pairs(listed.pairs)
+
+
+def _spread(everything: Sequence[samples.Sample], limit: int | None) -> list[samples.Sample]:
+    count = min(limit or len(everything), len(everything))
+    return [everything[index * len(everything) // count] for index in range(count)]
+
+
+def _open(name: str, options: BenchmarkOptions, device: torch.device) -> _Net:
+    path = weights.locate(name)
+    deblurrer = Deblurrer.open(
+        path,
+        device=str(device),
+        precision=options.precision,
+        tile=options.tile,
+        overlap=options.overlap,
+        tta=options.tta,
+    )
+    told = record.Weights(
+        name=name,
+        sha256=hashlib.sha256(disk.read(path)).hexdigest(),
+        net=deblurrer.label.net,
+        device=_machine(deblurrer.device),
+        precision=deblurrer.precision,
+    )
+    return _Net(deblurrer, told)
+
+
+def _machine(device: torch.device) -> str:
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
+def _settings(options: BenchmarkOptions, title: str) -> dict[str, Any]:
+    synthetic = options.dataset == "synthetic"
+    return {
+        "dataset": options.dataset,
+        "protocol": options.measured_by,
+        "title": title,
+        "comparison": protocols.PROTOCOLS[options.measured_by].title,
+        "lpips": options.lpips,
+        "tile": options.tile,
+        "overlap": options.overlap,
+        "tta": options.tta,
+        "longest": options.longest if synthetic else None,
+        "seed": options.seed if synthetic else None,
+    }
+
+
+def _told(each: record.Weights) -> str:
+    return f"{each.name}: {each.net} on {each.device} in {each.precision}, sha256 {each.sha256}."
+
+
+def _measure_speed(options: BenchmarkOptions) -> Iterator[events.Event]:
+    """The speed of each set of weights alone, on an image in which there is nothing but noise."""
+    width, height = options.sides
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    paces: list[events.Pace] = []
+    for name in options.weights:
+        paces.append(_pace(name, image, options))
+        yield paces[-1]
+    if options.output:
+        record.write_paces([Path(name) for name in options.output], [asdict(pace) for pace in paces])
+    for name in options.output:
+        yield events.Written(path=name)
+
+
+def _pace(name: str, image: Pixels, options: BenchmarkOptions) -> events.Pace:
+    net = _open(name, options, devices.choose(options.device))
+    deblurrer = net.deblurrer
+    found = clock.pace_of(lambda: deblurrer.restore(image), deblurrer.device, warm=_WARM, repeats=options.repeats)
+    height, width = image.shape[:2]
+    plan = deblurrer.plan_for(height, width)
+    return events.Pace(
+        weights=net.told,
+        width=width,
+        height=height,
+        tile=(plan.tile_width, plan.tile_height),
+        seconds=found.seconds,
+        times=found.result,
+        memory=found.memory,
+    )

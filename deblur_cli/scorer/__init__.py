@@ -1,0 +1,1 @@
+"""The scorer: restored images in, the numbers of the field out."""
