@@ -40,23 +40,6 @@ def deblur_command():
     return typer.main.get_command(app).commands["deblur"]
 
 
-def loaded_by(words: list[str]) -> tuple[int, set[str], str]:
-    """The exit code of a fresh process, the heavy modules that it imported, and what it said."""
-    program = f"""
-import json, sys
-from deblur_cli.cli import main
-try:
-    main({words!r})
-except SystemExit as stop:
-    code = stop.code
-loaded = sorted({{name.split(".")[0] for name in sys.modules}} & set({sorted(HEAVY)!r}))
-print("\\n" + json.dumps([code, loaded]))
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=PLAIN)
-    code, loaded = json.loads(done.stdout.splitlines()[-1])
-    return code, set(loaded), done.stdout + done.stderr
-
-
 def test_the_list_of_options_is_the_one_that_was_decided():
     context = deblur_command().make_context("deblur", ["x"], resilient_parsing=True)
     said = {word for each in deblur_command().get_params(context) for word in each.opts if word.startswith("-")}
@@ -70,28 +53,49 @@ def test_every_option_has_a_word_and_every_field_an_option():
     assert all(len(each.help) > 10 for name, each in params.items() if name != "help")
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "said"),
-    [
-        ([], 0, "Usage: deblur [OPTIONS]"),
-        (["--help"], 0, "Exit codes: 0 all done"),
-        (["-h"], 0, "--strength"),
-        (["deblur", "--help"], 0, "Usage: deblur deblur [OPTIONS]"),
-        (["--version"], 0, f"deblur {__version__}"),
-        (["--strength", "2", "photo.jpg"], 2, "deblur: --strength 2 is not between 0 and 1."),
-        (["--frobnicate", "photo.jpg"], 2, "deblur: No such option: --frobnicate"),
-        (["photo.jpg", "--tile", "wide"], 2, "a number of pixels"),
-        (["--json"], 2, "Missing argument"),
-        (["photo.jpg", "-o", "sharp.raw"], 2, "deblur: -o 'sharp.raw' does not end in a format that can be written."),
-        (["photo.jpg", "-o", "sharp.png", "--format", "jpg"], 2, "contradict"),
-        (["photo.jpg", "--format", "docx"], 2, "--format docx cannot be written."),
-    ],
-)
-def test_help_version_and_usage_errors_answer_without_the_heavy_libraries(words, code, said):
-    got, loaded, text = loaded_by(words)
-    assert said in text
-    assert (got, loaded) == (code, set())
-    assert "Traceback" not in text
+ANSWERS = [
+    ([], 0, "Usage: deblur [OPTIONS]"),
+    (["--help"], 0, "Exit codes: 0 all done"),
+    (["-h"], 0, "--strength"),
+    (["--help"], 0, "deblur train: Train a net"),
+    (["--help"], 0, "deblur distill-teacher: Train the semantic prior"),
+    (["deblur", "--help"], 0, "Usage: deblur deblur [OPTIONS]"),
+    (["--version"], 0, f"deblur {__version__}"),
+    (["--strength", "2", "photo.jpg"], 2, "deblur: --strength 2 is not between 0 and 1."),
+    (["--frobnicate", "photo.jpg"], 2, "deblur: No such option: --frobnicate"),
+    (["photo.jpg", "--tile", "wide"], 2, "a number of pixels"),
+    (["photo.jpg", "--tile", "--5"], 2, "a number of pixels"),
+    (["--json"], 2, "Missing argument"),
+    (["photo.jpg", "-o", "sharp.raw"], 2, "deblur: -o 'sharp.raw' does not end in a format that can be written."),
+    (["photo.jpg", "-o", "sharp.png", "--format", "jpg"], 2, "contradict"),
+    (["photo.jpg", "--format", "docx"], 2, "--format docx cannot be written."),
+]
+
+
+def test_help_version_and_usage_errors_answer_without_the_heavy_libraries():
+    program = f"""
+import io, json, sys
+from contextlib import redirect_stderr, redirect_stdout
+from deblur_cli.cli import main
+answers = []
+for words in {[words for words, _, _ in ANSWERS]!r}:
+    said = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    with redirect_stdout(said), redirect_stderr(said):
+        try:
+            main(words)
+        except SystemExit as stop:
+            said.flush()
+            answers.append((stop.code, said.buffer.getvalue().decode()))
+loaded = sorted({{name.split(".")[0] for name in sys.modules}} & set({sorted(HEAVY)!r}))
+print(json.dumps([answers, loaded]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=PLAIN)
+    answers, loaded = json.loads(done.stdout)
+    for (words, code, said), (got, text) in zip(ANSWERS, answers, strict=True):
+        assert (words, got) == (words, code)
+        assert said in text
+        assert "<bool>" not in text.replace("--help  -h      <bool>", "")
+    assert loaded == []
 
 
 def test_python_m_is_the_command():
@@ -157,6 +161,20 @@ def test_a_first_word_that_is_no_subcommand_belongs_to_deblur_deblur(tmp_path: P
     assert said[:2] == said[2:]
 
 
+def test_a_photo_whose_name_begins_with_a_dash_is_told_how_to_be_named(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("-x.jpg").touch()
+    assert code_of(["-x.jpg"]) == 2
+    assert capsys.readouterr().err == "deblur: No such option: -x\nSay ./-x.jpg for the photo of that name.\n"
+
+
+def run_by(shell: str) -> tuple[int, str]:
+    """Exit code and complaints of a shell line, where "$@" is the command."""
+    words = ["sh", "-c", shell, "sh", sys.executable, "-m", "deblur_cli"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=PLAIN)
+    return done.returncode, done.stderr
+
+
 def test_help_that_nobody_reads_on_ends_quietly():
     program = "import sys; from deblur_cli.cli import main; main(['--help'])"
     with subprocess.Popen(
@@ -166,3 +184,21 @@ def test_help_that_nobody_reads_on_ends_quietly():
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")
+def test_an_output_that_takes_nothing_is_told_in_a_sentence():
+    for line in ("--version >/dev/full", "--version >&-", "--help >/dev/full", "--help >&-"):
+        code, said = run_by(f'"$@" {line}')
+        assert code == 3
+        assert said.startswith("deblur: Standard output cannot be written: ")
+        assert len(said.splitlines()) == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
+def test_streams_that_are_closed_are_no_reason_to_fail():
+    assert run_by('"$@" - -o sharp.jpg <&-') == (
+        3,
+        "deblur: 'standard input' is empty: the file has zero bytes.\nCopy it again from where it came.\n",
+    )
+    assert run_by('"$@" missing.jpg 2>&-') == (3, "")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -78,21 +79,6 @@ def code_of(*words: str) -> int:
     with pytest.raises(SystemExit) as stop:
         main(words)
     return int(stop.value.code or 0)
-
-
-def started(*words: str, **more) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "deblur_cli", *words],
-        env=ENVIRONMENT,
-        stderr=subprocess.PIPE,
-        **more,
-    )
-
-
-def finished(*words: str, stdin: bytes = b"") -> tuple[int, bytes, str]:
-    process = started(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    out, err = process.communicate(stdin, timeout=DEADLINE)
-    return process.returncode, out, err.decode()
 
 
 def until(happened) -> bool:
@@ -188,6 +174,23 @@ def test_where_no_photo_could_be_restored_the_code_is_that_of_the_failure_and_no
     assert capsys.readouterr().err.count("deblur: ") == len(photos)
 
 
+def test_what_the_format_cannot_hold_is_told_before_the_net_is_loaded(capsys):
+    Image.new("RGBA", (40, 24)).save("a.png")
+    assert code_of("a.png", "-o", "a.jpg", "--compare", "--weights", "nowhere.safetensors") == 2
+    assert "'a.jpg' cannot be a JPEG: the photo has transparent parts" in capsys.readouterr().err
+    assert tree() == ["a.png"]
+
+
+def test_debug_shows_the_traceback_of_a_photo_that_failed(weights, monkeypatch, capsys):
+    torn("a.png"), draw("b.png")
+    monkeypatch.setenv("DEBLUR_DEBUG", "1")
+    assert code_of("a.png", "b.png", "--json", "--weights", weights) == 6
+    said = capsys.readouterr()
+    assert "in _walk" in said.err
+    assert said.err.index("Traceback") < said.err.index("deblur: 'a.png' is a truncated PNG")
+    assert [json.loads(line)["status"] for line in said.out.splitlines()] == ["failed", "restored"]
+
+
 @pytest.mark.parametrize("bad", ["empty.jpg", "text.jpg", "huge.png"])
 def test_odd_files_get_a_sentence_and_leave_nothing_behind(bad, weights, capsys):
     header = draw("p.png").read_bytes()
@@ -206,9 +209,19 @@ def test_odd_files_get_a_sentence_and_leave_nothing_behind(bad, weights, capsys)
 def test_names_of_every_kind_work(name, weights, capsys):
     draw("in/photo.jpg").rename(f"in/{name}")
     assert code_of(f"./in/{name}", "-o", "out/", "--weights", weights, "--json") == 0
-    row = json.loads(capsys.readouterr().out)
+    said = capsys.readouterr()
+    assert len(said.err.splitlines()) == 1
+    row = json.loads(said.out)
     assert row["input"] == f"in/{name}"
     assert size_of(row["output"]) == (40, 24)
+
+
+def test_a_name_that_the_terminal_cannot_spell_is_spelt_by_its_numbers(weights, monkeypatch):
+    draw("東.jpg")
+    with Path("said").open("w", encoding="latin-1") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert code_of("東.jpg", "--dry-run", "--weights", weights) == 0
+    assert Path("said").read_text() == "\\u6771.jpg -> \\u6771-sharp.jpg  40 x 24\n"
 
 
 def test_json_is_one_row_per_photo_with_everything_a_script_asks_for(weights, capsys):
@@ -252,19 +265,25 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(weights, capsys):
         ([], {"torchvision", "timm", "cv2", "tifffile", "huggingface_hub", "rich"}),
     ],
 )
-def test_a_photo_is_restored_without_libraries_that_it_does_not_need(words, absent, weights):
-    draw("a.jpg")
+def test_a_jpeg_goes_through_a_pipe_without_libraries_that_it_does_not_need(words, absent, weights):
     program = f"""
 import sys
 from deblur_cli.cli import main
 try:
-    main({["a.jpg", "--weights", weights, *words]!r})
-except SystemExit as stop:
-    assert stop.code == 0
-print(*sorted({absent!r} & set(sys.modules)))
+    main({["-", "--weights", weights, *words]!r})
+finally:
+    print("loaded:", *sorted({absent!r} & set(sys.modules)), file=sys.stderr)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=ENVIRONMENT)
-    assert done.stdout.splitlines()[-1] == ""
+    blurred = draw("a.jpg").read_bytes()
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, input=blurred, capture_output=True, check=False, env=ENVIRONMENT)
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[-1] == b"loaded:"
+    if words:
+        assert done.stdout == b"- -> -  40 x 24\n"
+    else:
+        with Image.open(BytesIO(done.stdout)) as result:
+            assert (result.format, result.size) == ("JPEG", (40, 24))
 
 
 def test_compare_shows_the_blurred_photo_left_and_the_restored_one_right(weights):
@@ -322,67 +341,93 @@ def test_each_kind_of_failure_has_its_own_code(words, code, weights, capsys):
 
 
 @pytest.mark.parametrize(("words", "form"), [([], "JPEG"), (["-o", "-", "--format", "png"], "PNG")])
-def test_a_photo_goes_through_a_pipe_with_nothing_but_its_bytes(words, form, weights):
-    code, out, err = finished("-", *words, "--weights", weights, stdin=draw("a.jpg").read_bytes())
-    assert code == 0
-    with Image.open(BytesIO(out)) as result:
+def test_standard_input_goes_to_standard_output_as_nothing_but_a_photo(words, form, weights, monkeypatch, capfdbinary):
+    draw("a.jpg")
+    with Path("a.jpg").open() as source:
+        monkeypatch.setattr(sys, "stdin", source)
+        assert code_of("-", *words, "--weights", weights) == 0
+    with Image.open(BytesIO(capfdbinary.readouterr().out)) as result:
         assert (result.format, result.size) == (form, (40, 24))
-    assert "Traceback" not in err
 
 
-def test_a_pipe_of_rubbish_gives_nothing_and_says_so(weights):
-    code, out, err = finished("-", "--weights", weights, stdin=b"not a photo")
-    assert (code, out) == (3, b"")
-    assert err.startswith("deblur: 'standard input' is ")
+def test_rubbish_on_standard_input_gives_nothing_and_is_told(weights, monkeypatch, capfdbinary):
+    Path("rubbish").write_bytes(b"not a photo")
+    with Path("rubbish").open() as source:
+        monkeypatch.setattr(sys, "stdin", source)
+        assert code_of("-", "--weights", weights) == 3
+    said = capfdbinary.readouterr()
+    assert said.out == b""
+    assert said.err.startswith(b"deblur: 'standard input' is ")
 
 
-def test_a_reader_that_goes_away_ends_the_command_quietly(weights):
+@pytest.mark.parametrize("words", [["in", "-o", "out", "--json"], ["in/0.jpg", "-o", "-"]])
+def test_a_reader_that_goes_away_ends_the_command_quietly(words, weights, monkeypatch, capfd):
     for index in range(3):
         draw(f"in/{index}.jpg")
-    process = started("in", "-o", "out", "--json", "-q", "--weights", weights, stdout=subprocess.PIPE)
-    process.stdout.close()
-    assert process.communicate(timeout=DEADLINE)[1] == b""
-    assert process.returncode == 141
-    assert all(size_of(each) == (40, 24) for each in Path("out").iterdir())
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as nobody:
+        monkeypatch.setattr(sys, "stdout", nobody)
+        assert code_of(*words, "-q", "--weights", weights) == 141
+    assert capfd.readouterr().err == ""
+    assert all(size_of(each) == (40, 24) for each in Path().glob("out/*"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")
+@pytest.mark.parametrize("words", [["in", "-o", "out", "--json"], ["in/0.jpg", "-o", "-"]])
+def test_a_full_disk_behind_standard_output_is_told_in_a_sentence(words, weights, monkeypatch, capfd):
+    draw("in/0.jpg"), draw("in/1.jpg")
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert code_of(*words, "-q", "--weights", weights) == 3
+    said = capfd.readouterr().err
+    assert said.startswith("deblur: ")
+    assert "Standard output cannot be written: No space left on device." in said
+    assert len(said.splitlines()) == 2
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal")
 @pytest.mark.parametrize("words", [["a.jpg", "-o", "-"], ["-"]])
-def test_no_image_bytes_reach_a_terminal(words, weights):
+def test_no_image_bytes_reach_a_terminal(words, weights, monkeypatch, capfd):
     draw("a.jpg")
     control, terminal = os.openpty()
-    process = started(*words, "--weights", weights, stdin=subprocess.PIPE, stdout=terminal)
-    os.close(terminal)
-    _, err = process.communicate(Path("a.jpg").read_bytes(), timeout=DEADLINE)
+    with os.fdopen(terminal, "w") as stdout, Path("a.jpg").open() as stdin:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert code_of(*words, "--weights", weights) == 2
     os.close(control)
-    assert process.returncode == 2
-    assert err.startswith(b"deblur: Standard output is a terminal")
+    assert capfd.readouterr().err.startswith("deblur: Standard output is a terminal")
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal")
-def test_a_bar_of_photos_and_tiles_is_shown_on_a_terminal(weights):
+def test_a_bar_of_photos_and_tiles_is_shown_on_a_terminal(weights, monkeypatch, capfd):
     draw("in/a.jpg", (200, 200)), draw("in/b.jpg", (200, 200))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
     control, terminal = os.openpty()
-    words = ("in", "-o", "out", "--tile", "128", "--overlap", "32", "--weights", weights)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "deblur_cli", *words],
-        env=ENVIRONMENT | {"TERM": "xterm", "COLUMNS": "100"},
-        stdout=subprocess.PIPE,
-        stderr=terminal,
-    )
-    os.close(terminal)
+    with ThreadPoolExecutor(1) as eyes, os.fdopen(terminal, "w") as stderr:
+        seeing = eyes.submit(_all_of, control)
+        monkeypatch.setattr(sys, "stderr", stderr)
+        words = ("in", "-o", "out", "--tile", "128", "--overlap", "32", "--weights", weights)
+        assert code_of(*words) == 0
+        stderr.close()
+        seen = seeing.result(DEADLINE)
+    os.close(control)
+    assert capfd.readouterr().out == ""
+    assert b"photos" in seen
+    assert b"tiles" in seen
+    assert b"in/a.jpg -> out/a.jpg" in seen
+
+
+def _all_of(control: int) -> bytes:
+    """What a terminal is told until the other end is closed."""
     seen = b""
     try:
         while piece := os.read(control, 4096):
             seen += piece
-    except OSError:  # how Linux says that the other end is closed
+    except OSError:  # how Linux says that it is closed
         pass
-    os.close(control)
-    assert process.communicate(timeout=DEADLINE)[0] == b""
-    assert process.returncode == 0
-    assert b"photos" in seen
-    assert b"tiles" in seen
-    assert b"in/a.jpg -> out/a.jpg" in seen
+    return seen
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
@@ -452,26 +497,45 @@ def test_a_stop_between_two_events_tells_no_outcome_twice(weights):
     assert names_in("out") == ["1.png"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_a_batch_that_is_killed_leaves_whole_files_only_and_can_be_gone_on_with(number, code, weights):
+def batch() -> list[str]:
     names = [f"{index:02}.png" for index in range(12)]
     for name in names:
         draw(f"in/{name}", (200, 160))
-    words = ("in", "-o", "out", "--tta", "--weights", weights)
-    process = started(*words, stdout=subprocess.DEVNULL)
-    assert until(lambda: Path("out").is_dir() and len(list(Path("out").glob("*.png"))) >= 2)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=DEADLINE)
-    assert process.returncode == code
+    return names
+
+
+def two_are_written() -> bool:
+    return Path("out").is_dir() and len(list(Path("out").glob("*.png"))) >= 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_batch_that_is_stopped_leaves_whole_files_only_and_says_how_far_it_came(number, code, weights, capfd):
+    names = batch()
+    with ThreadPoolExecutor(1) as hand:
+        hand.submit(lambda: until(two_are_written) and os.kill(os.getpid(), number))
+        assert code_of("in", "-o", "out", "--tta", "--weights", weights) == code
+    written = names_in("out")
+    assert 2 <= len(written) < len(names)
+    assert all(size_of(Path("out", each)) == (200, 160) for each in written)
+    said = capfd.readouterr().err
+    assert f"deblur: stopped; {len(written)} of 12 photos are done.\nSay --skip-existing to go on from here.\n" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_a_batch_that_is_killed_leaves_whole_files_only_and_can_be_gone_on_with(weights):
+    names = batch()
+    words = ("in", "-o", "out", "--weights", weights)
+    command = [sys.executable, "-m", "deblur_cli", *words, "--tta"]
+    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert until(two_are_written)
+    process.kill()
+    assert process.wait(DEADLINE) == -signal.SIGKILL
     written = [each for each in names_in("out") if not each.startswith(".")]
     assert 2 <= len(written) < len(names)
     assert all(size_of(Path("out", each)) == (200, 160) for each in written)
-    if number != signal.SIGKILL:
-        assert written == names_in("out")
-        assert f"deblur: stopped; {len(written)} of 12 photos are done.\n".encode() in err
-        assert b"Traceback" not in err
-    assert code_of(*words[:3], "--skip-existing", "-q", "--weights", weights) == 0
+    assert code_of(*words, "--skip-existing", "-q") == 0
     assert [each for each in names_in("out") if not each.startswith(".")] == names
 
 

@@ -9,6 +9,7 @@ import sys
 import tracemalloc
 import zlib
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -201,6 +202,47 @@ def test_a_missing_file_a_folder_and_a_forbidden_one_are_told_apart(tmp_path):
             photo.read(tmp_path / "secret.jpg")
 
 
+def test_a_link_that_leads_nowhere_is_not_called_a_misspelt_name(tmp_path):
+    for name, place in (("broken.jpg", "nowhere.jpg"), ("circle.jpg", "circle.jpg")):
+        (tmp_path / name).symlink_to(place)
+        with pytest.raises(InputError, match="link that leads to no file"):
+            photo.read(tmp_path / name)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a device without end")
+def test_a_device_is_not_read_for_ever():
+    with pytest.raises(InputError, match="is a device"):
+        photo.read(Path("/dev/zero"))
+
+
+@pytest.mark.parametrize("head", [b"BM\0\0\0", b"\xff\xd8\xff\xe0", b"\xff\xd8\xff\xe0\0"])
+def test_a_header_that_is_cut_off_is_called_truncated(head):
+    with pytest.raises(InputError, match="truncated"):
+        photo.read(head)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of memory that is enforced")
+def test_a_photo_that_the_memory_does_not_hold_is_told():
+    picture = saved(Image.new("1", (6000, 6000)), "PNG")
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    for room in (8e6, 50e6):  # too little for Pillow's picture, too little for what comes after it
+        resource.setrlimit(resource.RLIMIT_AS, (used + int(room), before[1]))
+        try:
+            with pytest.raises(InputError, match="needs more memory"):
+                photo.read(picture)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_what_a_format_cannot_hold_is_known_before_anything_is_restored():
+    transparent = made(alpha=np.zeros((48, 64), np.uint8))
+    photo.check_fit(transparent, format="png", name="x")
+    for picture, sort in ((transparent, "jpeg"), (made(np.zeros((1, 20000, 3), np.uint8)), "webp")):
+        with pytest.raises(UsageError, match="'x' cannot be a"):
+            photo.check_fit(picture, format=sort, name="x")
+
+
 def test_bytes_are_called_standard_input_unless_named():
     with pytest.raises(InputError, match="'standard input' is text"):
         photo.read(b"text")
@@ -210,6 +252,8 @@ def test_bytes_are_called_standard_input_unless_named():
 
 def test_heic_without_its_library_names_the_line_to_type(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(UsageError, match=r"pip install 'deblur-cli\[heic\]'"):
+        photo.check_fit(made(), format="heic", name="x.heic")
     with pytest.raises(UsageError, match=r"pip install 'deblur-cli\[heic\]'"):
         photo.read(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     with pytest.raises(UsageError, match=r"pip install 'deblur-cli\[heic\]'"):

@@ -96,6 +96,29 @@ def test_patterns_are_expanded_with_any_folders_between():
     assert found.others == 1
 
 
+def test_a_pattern_leaves_the_output_folder_out_unless_it_begins_there():
+    make("a.jpg", "x/b.jpg", "out/a.jpg")
+    assert pairs("**/*.jpg", output="out/", skip_existing=True) == [("a.jpg", "out/a.jpg"), ("x/b.jpg", "out/b.jpg")]
+    assert pairs("out/*.jpg", output="out/", suffix="_x") == [("out/a.jpg", "out/a_x.jpg")]
+    assert pairs("**/b.jpg", output=".") == [("x/b.jpg", "b.jpg")]
+
+
+def test_a_second_run_of_all_that_lies_here_does_not_take_the_results_for_photos():
+    make("a.jpg", "out/b.jpg")
+    assert pairs("a.jpg", "out", output="out/", skip_existing=True) == [("a.jpg", "out/a.jpg")]
+    with pytest.raises(UsageError, match="would overwrite the photo"):
+        pairs("out", output="out/", overwrite=True)
+    assert len(pairs("a.jpg", "out", output="out", suffix="_x")) == 2
+
+
+@pytest.mark.parametrize("word", [".png", "a/b.png", "tar.png", ""])
+def test_a_format_is_a_bare_word(word):
+    make("a.jpg")
+    with pytest.raises(UsageError, match="cannot be written") as refused:
+        pairs("a.jpg", format=word)
+    assert refused.value.hint == "Say one of jpg, png, tif, webp, avif, bmp, heic."
+
+
 def test_a_file_whose_name_looks_like_a_pattern_is_itself():
     make("a[1].jpg", "a1.jpg")
     assert pairs("a[1].jpg") == [("a[1].jpg", "a[1]-sharp.jpg")]
@@ -136,8 +159,9 @@ def test_the_photo_itself_is_replaced_only_when_it_is_named_twice_and_overwrite_
 def test_a_link_to_the_photo_is_the_photo():
     make("a.jpg")
     Path("link.jpg").symlink_to("a.jpg")
-    with pytest.raises(UsageError, match="would overwrite the photo"):
+    with pytest.raises(UsageError, match="would overwrite the photo") as refused:
         pairs("a.jpg", output="link.jpg", overwrite=True)
+    assert refused.value.hint == "Say -o a.jpg if that is meant."
 
 
 def test_no_result_replaces_another_photo_of_the_batch():
@@ -147,17 +171,18 @@ def test_no_result_replaces_another_photo_of_the_batch():
 
 
 @pytest.mark.parametrize(
-    ("words", "naming"),
+    ("words", "naming", "hint"),
     [
-        (("a.jpg", "a.png"), {"format": "png"}),
-        (("in/a.jpg", "a.jpg"), {"output": "out"}),
-        (("a.jpg", "a.png"), {"output": "out/", "format": "webp"}),
+        (("a.jpg", "a.png"), {"format": "png"}, "Leave out --format."),
+        (("in/a.jpg", "a.jpg"), {"output": "out"}, "Restore them in two runs"),
+        (("a.jpg", "a.png"), {"output": "out/", "format": "webp"}, "Leave out --format."),
     ],
 )
-def test_two_results_never_share_a_file(words, naming):
+def test_two_results_never_share_a_file(words, naming, hint):
     make("a.jpg", "a.png", "in/a.jpg")
-    with pytest.raises(UsageError, match="would both be written to"):
+    with pytest.raises(UsageError, match="would both be written to") as refused:
         pairs(*words, **naming)
+    assert refused.value.hint.startswith(hint)
 
 
 def test_spelling_in_capitals_collides_only_where_the_file_system_says_so(monkeypatch):

@@ -8,7 +8,7 @@ import typer
 
 from deblur_cli import __version__
 from deblur_cli.cli.show import Screen
-from deblur_cli.cli.words import command, option
+from deblur_cli.cli.words import command, option, tile_side
 from deblur_cli.errors import UsageError
 from deblur_cli.options.deblur import DeblurOptions
 
@@ -24,17 +24,10 @@ others are done, 130 stopped by Ctrl-C, 143 stopped by a termination signal. If 
 that of the first failure.
 
 In a folder, hidden files and files that are no photos are left out. So are results of earlier runs: photo-sharp.jpg and \
-photo-compare.jpg beside photo.jpg. DEBLUR_DEBUG=1 shows the traceback of an error.
-"""
+photo-compare.jpg beside photo.jpg. A photo whose name begins with a dash, or is that of a command, needs ./ before it. \
+DEBLUR_DEBUG=1 shows the traceback of an error."""
+_OTHERS = "Other commands, each with a --help of its own:"
 _OUTPUT, _NET, _MEMORY, _REPORT = "Output", "Restoration", "Machine", "Report"
-
-
-def _tile(word: str) -> int | None:
-    if word == "auto":
-        return None
-    if not word.lstrip("-").isdecimal():
-        raise typer.BadParameter("Say auto, a number of pixels, or 0 for the whole photo at once.")
-    return int(word)
 
 
 def _version(said: bool) -> None:
@@ -90,7 +83,7 @@ _SAID: dict[str, Any] = {
         _MEMORY,
         "--tile",
         metavar="auto|N|0",
-        parser=_tile,
+        parser=tile_side,
         show_default="auto",
         help="Side of a tile in pixels; 0 takes the whole photo at once.",
     ),
@@ -107,12 +100,11 @@ _SAID: dict[str, Any] = {
 
 def register(app: typer.Typer) -> None:
     """Add ``deblur deblur``; its help names the commands that were registered before."""
-    others = ", ".join(f"deblur {each.name}" for each in app.registered_commands if each.name)
+    others = [f"deblur {each.name}: {each.short_help}" for each in app.registered_commands]
     app.command(
         "deblur",
         help=_HELP,
-        short_help="Take the motion blur out of photographs; the word may be left out.",
-        epilog=_EPILOG + (f"\n\nOther commands, each with its --help: {others}." if others else ""),
+        epilog="\n\n".join((_EPILOG, *([_OTHERS, *others] if others else []))),
         context_settings={"help_option_names": ["-h", "--help"]},
     )(command(DeblurOptions, _SAID, _deblur))
 

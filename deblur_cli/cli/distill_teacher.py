@@ -6,8 +6,8 @@ from typing import Any
 import typer
 
 from deblur_cli.cli.run_screen import follow
-from deblur_cli.cli.run_words import SAID, option
-from deblur_cli.cli.words import command
+from deblur_cli.cli.run_words import SAID
+from deblur_cli.cli.words import command, option
 from deblur_cli.options.distill_teacher import DistillTeacherOptions
 
 _HELP = """Train the semantic prior alone: deblur distill-teacher --dataset photos --data DIR

@@ -1,7 +1,9 @@
 """The events of ``deblur PHOTO`` as lines, and what they come to in the end."""
 
+import os
+import traceback
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import fields
 
 from deblur_cli.cli.show import Screen, data
 from deblur_cli.commands import deblur as workflow
@@ -61,13 +63,16 @@ class Report:
         self._counts[outcome.status] += 1
         self._first_code = self._first_code or outcome.exit_code
         if self._options.json:
-            data(asdict(outcome))
+            data({each.name: getattr(outcome, each.name) for each in fields(outcome) if each.name != "cause"})
+        if os.environ.get("DEBLUR_DEBUG") and outcome.cause is not None:
+            self._screen.say("".join(traceback.format_exception(outcome.cause)).rstrip())
         if outcome.status == "failed":
             self._screen.complain(str(outcome), outcome.hint or "")
         elif outcome.status == "planned" and not self._options.json:
             self._screen.print(str(outcome))
         else:
-            self._screen.say(str(outcome) + (self._details(outcome) if self._options.verbose else ""))
+            details = self._details(outcome) if self._options.verbose else ""
+            self._screen.say(str(outcome).replace("\n", "\\n") + details)
         self._screen.done()
 
     def _details(self, outcome: workflow.Outcome) -> str:

@@ -2,14 +2,9 @@
 
 from typing import Any
 
-import typer
+from deblur_cli.cli.words import option
 
 DATA, PACE, RUN, BLUR, CHECK, MACHINE = "Data", "Optimisation", "Run", "Synthesised blur", "Validation", "Machine"
-
-
-def option(panel: str, *names: str, help: str, **more: Any) -> Any:  # noqa: A002 - Typer's own word
-    """One flag in a panel of the help."""
-    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
 
 
 SAID: dict[str, Any] = {
@@ -56,12 +51,26 @@ SAID: dict[str, Any] = {
     "noise": option(BLUR, "--noise", metavar="0..1", help="Share of crops with sensor noise."),
     "read_noise": option(BLUR, "--read-noise", metavar="SIGMA", help="Its largest standard deviation."),
     "jpeg": option(BLUR, "--jpeg", metavar="0..1", help="Share of crops that went through JPEG."),
+    "kernels": option(
+        BLUR,
+        "--kernels",
+        metavar="PATH",
+        help="Measured kernels of camera shake, .npy, .png or .mat: a file, or a folder of them.",
+    ),
+    "kernel_share": option(
+        BLUR, "--kernel-share", metavar="0..1", help="Share of blurred crops under one of them in place of a movement."
+    ),
     "reuse": option(
         BLUR, "--reuse", metavar="N", help="How often a pair is used on the CPU, each time another part of it."
     ),
     "pool_size": option(BLUR, "--pool-size", metavar="N", help="Pairs held at a time on the CPU."),
     "room": option(BLUR, "--room", metavar="PX", help="By how much they are larger than a crop."),
-    "val": option(CHECK, "--val", metavar="DIR", help="Pairs, or sharp photographs, to validate on."),
+    "val": option(
+        CHECK,
+        "--val",
+        metavar="DIR",
+        help="Pairs, or sharp photographs, to validate on; else the set's own test split, or --hold-out.",
+    ),
     "val_every": option(CHECK, "--val-every", metavar="N", help="Steps between two validations."),
     "val_count": option(CHECK, "--val-count", metavar="N", help="Most images to validate on; 0: do not."),
     "val_crop": option(CHECK, "--val-crop", metavar="PX", help="Side of the middle of each that is looked at."),

@@ -3,9 +3,13 @@
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from io import TextIOWrapper
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+
+from deblur_cli.errors import InputError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -13,24 +17,50 @@ if TYPE_CHECKING:
 
 def complain(message: str, hint: str = "") -> None:
     """Say what went wrong and what to do next."""
-    sys.stderr.write(_printable(f"deblur: {message}\n{hint}\n" if hint else f"deblur: {message}\n"))
+    sys.stderr.write(_complaint(message, hint) + "\n")
     sys.stderr.flush()
 
 
 def data(row: Mapping[str, Any]) -> None:
     """Write one line of JSON on standard output, at once."""
-    print(json.dumps(row), flush=True)
+    with output():
+        print(json.dumps(row), flush=True)
 
 
-def pipe_closed() -> int:
-    """Fall silent when nobody reads standard output any more, as in ``deblur --json ... | head -1``.
+@contextmanager
+def output() -> Generator[None]:
+    """Around what writes on standard output.
 
-    Returns:
-        The exit code that a shell gives to a program ended by SIGPIPE.
+    Raises:
+        InputError: it takes nothing, such as a file on a full disk.
+        BrokenPipeError: nobody reads it any more, as in ``deblur --json ... | head -1``.
     """
-    # What is still buffered would be written, and complained about, when Python ends.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 141
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise InputError(f"Standard output cannot be written: {error.strerror}.", "Look where > leads.") from error
+
+
+def drop_output() -> None:
+    """Throw away what standard output did not take: Python would try once more, and complain, when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def mend_streams() -> None:
+    """Put something in the place of standard streams that are closed, and let a name be written that has no letters there."""
+    flags = {"stdin": ("r", os.O_RDONLY), "stdout": ("w", os.O_RDONLY), "stderr": ("w", os.O_WRONLY)}
+    for name, (mode, access) in flags.items():
+        if getattr(sys, name) is None:
+            # Opened in this order each takes the number that is missing, which no photo then gets. What is written to
+            # standard output fails, for it is data that somebody wants.
+            setattr(sys, name, os.fdopen(os.open(os.devnull, access), mode))
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error does by itself
 
 
 class Screen:
@@ -90,26 +120,29 @@ class Screen:
     def say(self, sentence: str) -> None:
         """Tell something the user may leave unread; ``-q`` leaves it unsaid."""
         if not self._quiet:
-            self._write(sentence)
+            self._write("\n".join(map(_printable, sentence.split("\n"))))
 
     def print(self, line: str) -> None:
         """Write what was asked for on standard output."""
-        print(_printable(line), flush=True)
+        with output():
+            print(_printable(line), flush=True)
 
     def complain(self, message: str, hint: str = "") -> None:
         """Say what went wrong, above the bar."""
-        self._write(f"deblur: {message}\n{hint}" if hint else f"deblur: {message}")
+        self._write(_complaint(message, hint))
 
     def _write(self, text: str) -> None:
         if self._bar is not None:
-            self._bar.console.print(_printable(text), markup=False, highlight=False, soft_wrap=True)
+            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
-            sys.stderr.write(_printable(text) + "\n")
+            sys.stderr.write(text + "\n")
             sys.stderr.flush()
+
+
+def _complaint(message: str, hint: str) -> str:
+    return "\n".join(_printable(each) for each in (f"deblur: {message}", hint) if each)
 
 
 def _printable(text: str) -> str:
     """The text with the unprintable characters of a file name escaped: a name may hold commands for the terminal."""
-    return "".join(
-        each if each.isprintable() or each == "\n" else each.encode("unicode_escape").decode() for each in text
-    )
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

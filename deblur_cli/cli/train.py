@@ -6,8 +6,8 @@ from typing import Any
 import typer
 
 from deblur_cli.cli.run_screen import follow
-from deblur_cli.cli.run_words import PACE, SAID, option
-from deblur_cli.cli.words import command
+from deblur_cli.cli.run_words import PACE, SAID
+from deblur_cli.cli.words import command, option
 from deblur_cli.options.train import TrainOptions
 
 _HELP = """Train a net: deblur train --dataset photos --data DIR

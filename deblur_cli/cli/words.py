@@ -1,6 +1,7 @@
 """A Typer command made from a dataclass of options: types and defaults stand there, the words for them here."""
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
 from typing import Annotated, Any, TypeVar, get_origin
@@ -36,9 +37,20 @@ def option(panel: str, *names: str, help: str, **more: Any) -> Any:  # noqa: A00
     return typer.Option(*names, help=help, rich_help_panel=panel, **more)
 
 
+def tile_side(word: str) -> int | None:
+    """What ``--tile`` says: a number of pixels, or None for auto."""
+    if word == "auto":
+        return None
+    if not re.fullmatch(r"-?[0-9]+", word):
+        raise typer.BadParameter("Say auto, a number of pixels, or 0 for the whole photo at once.")
+    return int(word)
+
+
 def _parameter(name: str, field: Field[Any] | None, info: Any) -> inspect.Parameter:
     kind: Any = bool if field is None else field.type
     default: Any = False if field is None else field.default
+    if kind in {bool, bool | None} and info.metavar is None:
+        info.metavar = ""  # else the help says of every flag that it is a <bool>
     if get_origin(kind) is tuple:
         kind = list[str]
     return inspect.Parameter(

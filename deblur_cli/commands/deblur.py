@@ -8,12 +8,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
-from deblur_cli.errors import DeblurError
+from deblur_cli.errors import DeblurError, InputError
 from deblur_cli.files import routes
 from deblur_cli.options.deblur import DeblurOptions
 
@@ -95,6 +95,8 @@ class Outcome:
     error: str | None = None
     hint: str | None = None
     exit_code: int = 0
+    cause: DeblurError | None = field(default=None, repr=False)
+    """What was raised, with its traceback; ``error`` and ``hint`` are its words."""
 
     def __str__(self) -> str:
         size = "" if self.width is None else f"  {self.width} x {self.height}"
@@ -171,11 +173,11 @@ def _restore_all(
     behind: deque[Future[Outcome]] = deque()
     deblurrer: Deblurrer | None = None
     try:
-        ahead = deque([reader.submit(_read, waiting[0], streams)])
+        ahead = deque([reader.submit(_read, waiting[0], options, streams)])
         for index, route in enumerate(waiting):
             yield Begun(input=_input(route))
             wait(ahead)  # before the next one is asked for: of photos that wait there is never more than one
-            ahead.extend(reader.submit(_read, each, streams) for each in waiting[index + 1 : index + 2])
+            ahead.extend(reader.submit(_read, each, options, streams) for each in waiting[index + 1 : index + 2])
             reading = ahead.popleft()
             if isinstance(error := reading.exception(), DeblurError):
                 step = partial(_failed, route, error)
@@ -231,10 +233,21 @@ def _source(route: routes.Route, streams: Streams) -> Path | bytes:
     return streams.input.read() if route.source is None else route.source
 
 
-def _read(route: routes.Route, streams: Streams) -> "Photo":
+def _read(route: routes.Route, options: DeblurOptions, streams: Streams) -> "Photo":
+    """The photo, if its result can be written in the format that is wanted: the net shall not work for nothing."""
     from deblur_cli.files import photo
 
-    return photo.read(_source(route, streams))
+    blurred = photo.read(_source(route, streams))
+    photo.check_fit(blurred, format=_format(route.target, blurred, options), name=str(route.target or _STREAM))
+    return blurred
+
+
+def _format(path: Path | None, picture: "Photo", options: DeblurOptions) -> str:
+    """The format of a result: of its name, else the one that was said, else the photo's own."""
+    from deblur_cli.files import photo
+
+    word = "" if options.format is None else f"x.{options.format}"
+    return photo.format_of(path or word) if path or word else picture.format
 
 
 def _restore(
@@ -264,49 +277,47 @@ def _restore(
         tile=(plan.tile_width, plan.tile_height),
         weights=options.weights,
     )
-    pictures = [(restored, route.target)]
-    if route.compare is not None:
-        pictures.insert(0, (_side_by_side(blurred, restored), route.compare))
-    return partial(_write, route, pictures, outcome, options, streams)
+    beside = None if route.compare is None else blurred
+    return partial(_write, route, restored, beside, outcome, options, streams)
 
 
 def _write(
     route: routes.Route,
-    pictures: list[tuple["Photo", Path | None]],
+    restored: "Photo",
+    beside: "Photo | None",
     outcome: Outcome,
     options: DeblurOptions,
     streams: Streams,
 ) -> Outcome:
     """Put the pictures of one photo in their places; the result comes last, so that it stands for all of them."""
-    from deblur_cli.files import photo
+    from deblur_cli.files import sheet
 
-    keep = not options.strip_metadata
     try:
-        for picture, path in pictures:
-            if path is None:
-                sort = picture.format if options.format is None else photo.format_of(f"x.{options.format}")
-                streams.output.write(photo.encode(picture, format=sort, quality=options.quality, keep_metadata=keep))
-                streams.output.flush()
-            else:
-                with routes.folder(path.parent):
-                    photo.write(picture, path, quality=options.quality, keep_metadata=keep)
+        if beside is not None:
+            _put(sheet.side_by_side(beside, restored), route.compare, options, streams)
+        _put(restored, route.target, options, streams)
     except DeblurError as error:
         return _failed(route, error)
     return outcome
 
 
-def _side_by_side(blurred: "Photo", restored: "Photo") -> "Photo":
-    """One picture: the photo as it was on the left, restored on the right, a white line between."""
-    import numpy as np
+def _put(picture: "Photo", path: Path | None, options: DeblurOptions, streams: Streams) -> None:
+    from deblur_cli.files import photo
 
-    def join(left: "np.ndarray", right: "np.ndarray") -> "np.ndarray":
-        height, width = left.shape[:2]
-        white = np.iinfo(left.dtype).max if np.issubdtype(left.dtype, np.integer) else 1
-        line = np.full((height, max(2, width // 200), *left.shape[2:]), white, left.dtype)
-        return np.concatenate([left, line, right], axis=1)
-
-    alpha = None if blurred.alpha is None or restored.alpha is None else join(blurred.alpha, restored.alpha)
-    return replace(restored, pixels=join(blurred.pixels, restored.pixels), alpha=alpha)
+    keep = not options.strip_metadata
+    if path is not None:
+        with routes.folder(path.parent):
+            photo.write(picture, path, quality=options.quality, keep_metadata=keep)
+        return
+    sort = _format(None, picture, options)
+    data = photo.encode(picture, format=sort, quality=options.quality, keep_metadata=keep)
+    try:
+        streams.output.write(data)
+        streams.output.flush()
+    except BrokenPipeError:
+        raise  # nobody reads on: the end of the whole run, and not this photo's failure
+    except OSError as error:
+        raise InputError(f"Standard output cannot be written: {error.strerror}.", "Say -o FILE.") from error
 
 
 def _outcome(route: routes.Route, status: Literal["restored", "skipped", "planned", "failed"]) -> Outcome:
@@ -316,7 +327,8 @@ def _outcome(route: routes.Route, status: Literal["restored", "skipped", "planne
 
 
 def _failed(route: routes.Route, error: DeblurError) -> Outcome:
-    return replace(_outcome(route, "failed"), error=error.message, hint=error.hint or None, exit_code=error.exit_code)
+    told = _outcome(route, "failed")
+    return replace(told, error=error.message, hint=error.hint or None, exit_code=error.exit_code, cause=error)
 
 
 def _input(route: routes.Route) -> str:

@@ -56,6 +56,10 @@ class Deblurrer:
         strength: float,
         tta: bool,
     ) -> None:
+        if not 0 <= strength <= 1:
+            raise ValueError(f"strength is {strength}, not between 0 and 1")
+        if min(tile or 0, overlap or 0) < 0:
+            raise ValueError(f"{tile=} and {overlap=} must not be negative")
         self.label = label
         self.device = device
         self.precision = precision
@@ -103,10 +107,6 @@ class Deblurrer:
             DeviceError: the device is absent.
             UsageError: the tile is smaller than the overlap allows.
         """
-        if not 0 <= strength <= 1:
-            raise ValueError(f"strength is {strength}, not between 0 and 1")
-        if min(tile or 0, overlap or 0) < 0:
-            raise ValueError(f"{tile=} and {overlap=} must not be negative")
         path = weights.locate(str(name_or_path))
         place = devices.choose(device)
         label, net = _load(path)

@@ -45,14 +45,13 @@ def foreign(name: str, title: str) -> Generator[None]:
             f"'{name}' has more pixels than the reader of {title} opens.", "Cut it into parts first."
         ) from error
     except MemoryError as error:
-        raise InputError(
-            f"'{name}' needs more memory to open than there is.", "Close other programs, or crop it."
-        ) from error
+        raise too_large(name) from error
     except Exception as error:
         told = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         if isinstance(error, LookupError | ArithmeticError | TypeError | struct.error):
             told = "its parts contradict each other"
-        if "truncated" in told.lower() or isinstance(error, EOFError):
+        # Pillow wraps what it meets in a header that is cut off.
+        if "truncated" in told.lower() or isinstance(error, EOFError) or isinstance(error.__cause__, struct.error):
             raise truncated(name, title) from error
         raise InputError(f"'{name}' is a damaged {title}: {told}.", "Copy it again from where it came.") from error
 
@@ -80,6 +79,11 @@ def quiet() -> Generator[None]:
 def truncated(name: str, title: str) -> InputError:
     """The refusal of a file that ends too early."""
     return InputError(f"'{name}' is a truncated {title}: it ends before the picture does.", "Copy it again.")
+
+
+def too_large(name: str) -> InputError:
+    """The refusal of a picture that the memory does not hold."""
+    return InputError(f"'{name}' needs more memory to open than there is.", "Close other programs, or crop it.")
 
 
 def check_size(name: str, width: int, height: int) -> None:

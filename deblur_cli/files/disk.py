@@ -6,6 +6,7 @@ import mmap
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Generator
 from pathlib import Path
 
@@ -31,6 +32,8 @@ def read(path: Path) -> bytes:
         InputError: it is missing, a folder, or may not be read.
     """
     try:
+        if stat.S_ISCHR(path.stat().st_mode):
+            raise InputError(f"'{path}' is a device, not a photo.", "Name the file of a photo, or - for a pipe.")
         return path.read_bytes()
     except OSError as error:
         raise _unreadable(path, error) from error
@@ -93,6 +96,8 @@ def _write_aside(aside: Path, target: Path, data: bytes, *, before: bool) -> Non
 
 
 def _unreadable(path: Path, error: OSError) -> DeblurError:
+    if path.is_symlink() and (isinstance(error, FileNotFoundError) or error.errno == errno.ELOOP):
+        return InputError(f"'{path}' is a link that leads to no file.", "Look where it leads: ls -l.")
     if isinstance(error, FileNotFoundError):
         return InputError(f"'{path}' does not exist.", "Check the spelling.")
     if path.is_dir():

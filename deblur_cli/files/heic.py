@@ -21,7 +21,7 @@ def opened(data: bytes, name: str) -> Any:
         UsageError: pillow-heif is not installed.
         InputError: the file is damaged or too large.
     """
-    heif = _library(name)
+    heif = check_library(name)
     with decoding.foreign(name, _TITLE):
         file = heif.open_heif(BytesIO(data), convert_hdr_to_8bit=False, hdr_to_16bit=False)
         image = file[file.primary_index]
@@ -57,7 +57,7 @@ def encode(pixels: Pixels, alpha: Pixels | None, kept: Metadata, *, quality: int
     Raises:
         UsageError: pillow-heif is not installed.
     """
-    heif = _library(name)
+    heif = check_library(name)
     stored = pixels if alpha is None else np.concatenate((pixels, alpha[..., None]), axis=2)
     mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[stored.shape[2]] + (";16" if stored.dtype == np.uint16 else "")
     out = BytesIO()
@@ -68,7 +68,12 @@ def encode(pixels: Pixels, alpha: Pixels | None, kept: Metadata, *, quality: int
     return out.getvalue()
 
 
-def _library(name: str) -> Any:
+def check_library(name: str) -> Any:
+    """The module pillow_heif.
+
+    Raises:
+        UsageError: it is not installed.
+    """
     try:
         import pillow_heif
     except ImportError as error:

@@ -19,7 +19,19 @@ from deblur_cli.files.decoding import Pixels
 from deblur_cli.files.formats import FORMATS, READABLE, WRITABLE, format_of
 from deblur_cli.files.metadata import Metadata
 
-__all__ = ["READABLE", "WRITABLE", "Facts", "Metadata", "Photo", "encode", "format_of", "probe", "read", "write"]
+__all__ = [
+    "READABLE",
+    "WRITABLE",
+    "Facts",
+    "Metadata",
+    "Photo",
+    "check_fit",
+    "encode",
+    "format_of",
+    "probe",
+    "read",
+    "write",
+]
 
 _PEAKS = {"uint8": 255, "uint16": 65535, "float32": 1}
 _BAND_VALUES = 2**22
@@ -77,9 +89,12 @@ def read(source: Path | bytes, *, name: str = "") -> Photo:
         InputError: missing, damaged, truncated, animated, CMYK, raw, too large, or no photo at all.
         UsageError: a HEIC photo, and pillow-heif is not installed.
     """
-    data = source if isinstance(source, bytes) else disk.read(source)
-    opened = _opened(data, _named(source, name))
-    pixels, alpha = opened.decode()
+    name = _named(source, name)
+    try:
+        opened = _opened(source if isinstance(source, bytes) else disk.read(source), name)
+        pixels, alpha = opened.decode()
+    except MemoryError as error:
+        raise decoding.too_large(name) from error
     height, width = pixels.shape[:2]
     kept = metadata.settled(opened.kept, width, height)
     return Photo(pixels=pixels, alpha=alpha, metadata=kept, format=opened.facts.format)
@@ -127,7 +142,9 @@ def encode(
         InputError: the library refused to encode it.
     """
     name = name or "the photo"
-    _check_fit(photo, format, quality, name)
+    if not 1 <= quality <= 100:
+        raise UsageError(f"--quality {quality} is out of range.", "Give a number from 1 to 100.")
+    check_fit(photo, format=format, name=name)
     row = FORMATS[format]
     dtype = photo.pixels.dtype.name if photo.pixels.dtype.name in row.depths else row.depths[-1]
     pixels = _narrowed(photo.pixels, dtype)
@@ -138,6 +155,39 @@ def encode(
     except (OSError, RuntimeError, MemoryError) as error:
         told = str(error) or "there is not enough memory"
         raise InputError(f"'{name}' could not be written as {row.title}: {told}.", "Write a PNG instead.") from error
+
+
+def check_fit(photo: Photo, *, format: str, name: str) -> None:  # noqa: A002 - as above
+    """Refuse what ``format`` cannot hold; to be asked before the work whose result it would be.
+
+    Args:
+        photo: as it would be written; only its shape, its type and its alpha count.
+        format: a key of ``formats.FORMATS``.
+        name: what messages call the result.
+
+    Raises:
+        UsageError: a side is too long, parts are transparent, or the library of the format is not installed.
+    """
+    pixels, row = photo.pixels, FORMATS[format]
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or pixels.dtype.name not in _PEAKS:
+        raise ValueError(f"pixels are {pixels.shape} {pixels.dtype}, not (H, W, 1 or 3) uint8, uint16 or float32")
+    if photo.alpha is not None and (photo.alpha.shape != pixels.shape[:2] or photo.alpha.dtype != pixels.dtype):
+        raise ValueError(f"alpha is {photo.alpha.shape} {photo.alpha.dtype}, the pixels {pixels.shape} {pixels.dtype}")
+    if format == "heic":
+        heic.check_library(name)
+    height, width = pixels.shape[:2]
+    if max(height, width) > row.side:
+        raise UsageError(
+            f"'{name}' cannot be a {row.title}: {width} x {height} pixels are more than its {row.side} a side.",
+            "Write a PNG or a TIFF instead.",
+        )
+    opaque = photo.alpha is None or bool(photo.alpha.min() >= _PEAKS[pixels.dtype.name])
+    if not row.alpha and not opaque:
+        able = ", ".join(other.title for other in FORMATS.values() if other.alpha)
+        raise UsageError(
+            f"'{name}' cannot be a {row.title}: the photo has transparent parts, and {row.title} holds no alpha.",
+            f"Write one of {able} instead.",
+        )
 
 
 def write(photo: Photo, path: Path, *, quality: int = 95, keep_metadata: bool = True) -> None:
@@ -244,30 +294,6 @@ def _opened_by_pillow(data: bytes | mmap, sort: str, name: str) -> _Opened:
 def _facts(size: tuple[int, int], turned: int, **rest: Any) -> Facts:
     width, height = size[::-1] if turned >= 5 else size
     return Facts(width=width, height=height, **rest)
-
-
-def _check_fit(photo: Photo, sort: str, quality: int, name: str) -> None:
-    """Refuse what the format cannot hold; pixels of a wrong shape or type are our own mistake."""
-    pixels, row = photo.pixels, FORMATS[sort]
-    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or pixels.dtype.name not in _PEAKS:
-        raise ValueError(f"pixels are {pixels.shape} {pixels.dtype}, not (H, W, 1 or 3) uint8, uint16 or float32")
-    if photo.alpha is not None and (photo.alpha.shape != pixels.shape[:2] or photo.alpha.dtype != pixels.dtype):
-        raise ValueError(f"alpha is {photo.alpha.shape} {photo.alpha.dtype}, the pixels {pixels.shape} {pixels.dtype}")
-    if not 1 <= quality <= 100:
-        raise UsageError(f"--quality {quality} is out of range.", "Give a number from 1 to 100.")
-    height, width = pixels.shape[:2]
-    if max(height, width) > row.side:
-        raise UsageError(
-            f"'{name}' cannot be a {row.title}: {width} x {height} pixels are more than its {row.side} a side.",
-            "Write a PNG or a TIFF instead.",
-        )
-    opaque = photo.alpha is None or bool(photo.alpha.min() >= _PEAKS[pixels.dtype.name])
-    if not row.alpha and not opaque:
-        able = ", ".join(other.title for other in FORMATS.values() if other.alpha)
-        raise UsageError(
-            f"'{name}' cannot be a {row.title}: the photo has transparent parts, and {row.title} holds no alpha.",
-            f"Write one of {able} instead.",
-        )
 
 
 def _encoded(pixels: Pixels, alpha: Pixels | None, kept: Metadata, sort: str, quality: int, name: str) -> bytes:

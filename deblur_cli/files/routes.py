@@ -108,8 +108,9 @@ def folder(path: Path) -> Generator[None]:
 def _check_format(naming: Naming) -> None:
     """Refuse a format that cannot be written, or that contradicts the output's name."""
     word = naming.format
-    if word is not None and _format(f"x.{word}") is None:
-        raise UsageError(f"--format {word} cannot be written.", f"Say one of {_FORMATS_SAID}.")
+    if word is not None and f".{word.lower()}" not in formats.WRITABLE:
+        names = _FORMATS_SAID.replace(".", "")
+        raise UsageError(f"--format {word} cannot be written.", f"Say one of {names}.")
     if word is None or naming.output is None:
         return
     said = _format(naming.output)
@@ -219,7 +220,8 @@ def _check_sources(files: list[tuple[Path | None, Path]], sources: list[Path], n
         named = naming.output is not None and target == Path(naming.output) and source is not None
         if named and naming.overwrite and _absolute(str(source)) == _absolute(target):
             continue
-        hint = "Say --overwrite if that is meant." if named else "Say -o FOLDER/, or another --suffix."
+        meant = f"Say -o {source} if that is meant." if naming.overwrite else "Say --overwrite if that is meant."
+        hint = meant if named else "Say -o FOLDER/, or another --suffix."
         raise UsageError(f"The result of '{source}' would overwrite the photo '{target}'.", hint)
 
 
@@ -232,9 +234,10 @@ def _check_collisions(files: list[tuple[Path | None, Path]]) -> None:
         fold = unicodedata.normalize("NFC", key).casefold()
         if key in exact or (fold in first and _folds_case(target)):
             other = first[fold]
+            alike = source is None or other is None or source.suffix == other.suffix
             raise UsageError(
-                f"'{source}' and '{other}' would both be written to '{target}'.",
-                "Leave out --format, say -r for a folder's tree, or restore them in two runs.",
+                f"'{other}' and '{source}' would both be written to '{target}'.",
+                "Restore them in two runs, each with an -o of its own." if alike else "Leave out --format.",
             )
         exact.add(key)
         first.setdefault(fold, source)

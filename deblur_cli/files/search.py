@@ -49,7 +49,8 @@ def search(words: Iterable[str], *, recursive: bool, avoid: str | None, suffix: 
     Args:
         words: files, which need not exist: reading them will say so; folders; patterns, for shells that do not expand them.
         recursive: look into the folders of folders too.
-        avoid: a folder that is left out when it lies below one of the words: the output folder.
+        avoid: the output folder, which is left out where a folder or a pattern leads into it, or, with no ending to tell
+            results from photos, where it is one word among several, as in ``deblur * -o out/``.
         suffix: the ending of results, other than :data:`BESIDE`.
 
     Raises:
@@ -58,7 +59,8 @@ def search(words: Iterable[str], *, recursive: bool, avoid: str | None, suffix: 
     words = tuple(words)
     found: dict[str, Found] = {}
     others = 0
-    for word in words:
+    outside = [word for word in words if avoid is None or suffix or not _same(word, avoid)]
+    for word in outside or words:
         for each in _of_word(word, recursive=recursive, avoid=avoid):
             if each is None:
                 others += 1
@@ -85,6 +87,9 @@ def _of_word(word: str, *, recursive: bool, avoid: str | None) -> Iterator[Found
     else:
         # Shells that do not expand patterns (and quoted ones) leave it to us.
         paths = [Path(each) for each in sorted(_matches(word, recursive=True)) if not _is_dir(each)]
+        start = next(each for each in Path(word).parents if not glob.has_magic(str(each)))
+        if avoid is not None and not _inside(start, avoid):
+            paths = [each for each in paths if not _inside(each, avoid)]
         if not paths:
             raise InputError(f"No file matches '{word}'.", "Look at the pattern; ** stands for any folders.")
         for path in paths:
@@ -96,7 +101,7 @@ def _of_folder(folder: Path, *, recursive: bool, avoid: str | None) -> Iterator[
     def unreadable(error: OSError) -> None:
         raise InputError(f"'{error.filename}' cannot be read: {error.strerror}.", "Look at its permissions.") from error
 
-    own = None if avoid is None or os.path.realpath(folder) == os.path.realpath(avoid) else os.path.realpath(avoid)
+    own = None if avoid is None or _same(folder, avoid) else os.path.realpath(avoid)
     for here, folders, names in os.walk(folder, onerror=unreadable):
         inside = sorted(each for each in folders if not each.startswith("."))
         folders[:] = [each for each in inside if os.path.realpath(Path(here, each)) != own] if recursive else []
@@ -104,6 +109,15 @@ def _of_folder(folder: Path, *, recursive: bool, avoid: str | None) -> Iterator[
             path = Path(here, name)
             if not _litter(name):
                 yield Found(path, path.relative_to(folder)) if _is_photo(path) else None
+
+
+def _same(path: str | Path, folder: str) -> bool:
+    return os.path.realpath(path) == os.path.realpath(folder)
+
+
+def _inside(path: Path, folder: str) -> bool:
+    """Whether a path is the folder, or lies below it."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 def _is_photo(path: Path) -> bool:
