@@ -103,6 +103,7 @@ LAYOUTS = {
     "gopro": ("GOPRO_Large/test/S1/blur/000001.png", "GOPRO_Large/test/S1/sharp/000001.png"),
     "hide": ("HIDE_dataset/test/test-close-ups/1.png", "HIDE_dataset/GT/1.png"),
     "realblur-j": ("RealBlur_J/test/input/scene001_blur_1.png", "RealBlur_J/test/target/scene001_blur_1.png"),
+    "realblur-r": ("RealBlur_R/test/input/scene001_blur_1.png", "RealBlur_R/test/target/scene001_blur_1.png"),
     "reds": ("REDS/val/val_blur/000/00000000.png", "REDS/val/val_sharp/000/00000000.png"),
 }
 
@@ -113,9 +114,11 @@ def test_a_part_of_a_known_set_is_scored_only_when_told_to(dataset: str, tmp_pat
     pair(blurred, sharp, error=8)
     with pytest.raises(InputError, match=r"has [\d,]+ pairs in .*holds 1"):
         run(dataset, tmp_path, nets[:1])
-    row = measured(run(dataset, tmp_path, nets[:1], limit=5)).rows[0]
+    told = measured(run(dataset, tmp_path, nets[:1], limit=5))
+    assert re.match(r"1 of [\d,]+ images of", told.title)
+    row = told.rows[0]
     assert (row.images, row.gain) == (1, 0)
-    if dataset != "realblur-j":
+    if not dataset.startswith("realblur"):
         assert row.before["psnr"] == pytest.approx(20 * math.log10(255 / 8))
 
 
@@ -328,7 +331,11 @@ def test_the_paper_stands_beside_the_measured_rows_and_is_marked(tmp_path: Path,
     assert lines
     assert all("reported, arXiv 2302.06898" in line for line in lines)
     assert "31.06" in lines[0]
-    assert len(json.loads(Path("r.json").read_text())["reported"]) == 17
+    assert "0.17" not in lines[0]  # the paper's seconds, read by another clock
+    assert any("31.20" in line for line in shown.splitlines() if "DMPHN" in line)
+    whole = json.loads(Path("r.json").read_text())
+    assert len(whole["reported"]) == 17
+    assert (whole["images"], whole["images of the set"]) == (1, 1111)
 
 
 def photographs(folder: Path, count: int = 1) -> Path:
@@ -376,20 +383,40 @@ def test_speed_is_the_median_of_what_was_measured(nets) -> None:
     assert str(written) == "wrote s.json"
 
 
-def test_lpips_without_a_library_is_a_dash_and_a_sentence(tmp_path: Path, nets, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+_LIBRARIES = {
+    "none": "",
+    "lpips": "class LPIPS:\n    def __init__(self, **more):\n        raise OSError('the network is away')\n",
+}
+
+
+@pytest.mark.parametrize("net", ["alex", "vgg"])
+@pytest.mark.parametrize("library", _LIBRARIES)
+def test_lpips_that_cannot_be_had_is_a_dash_and_a_sentence(
+    tmp_path: Path, nets, monkeypatch, capsys, net: str, library: str
+) -> None:
+    if library == "none":
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    else:
+        (tmp_path / "lpips.py").write_text(_LIBRARIES[library])
+        monkeypatch.delitem(sys.modules, "lpips", raising=False)
+        monkeypatch.syspath_prepend(str(tmp_path))
     plain(tmp_path, 2)
-    words = ("benchmark", "--dataset", "pairs", "--data", str(tmp_path), "--weights", nets[0], "--lpips", "alex")
-    assert code_of(*words) == 0
+    words = ("benchmark", "--dataset", "pairs", "--data", str(tmp_path), "--weights", nets[0], "--lpips", net)
+    assert code_of(*words, "--output", "r.json") == 0
     out, err = capsys.readouterr()
-    assert "LPIPS is left out" in err
+    assert f"LPIPS ({net}) is left out" in err
+    assert ("pip install lpips" if library == "none" else "the network is away") in err
+    assert f"LPIPS {net}" in out
     assert re.search(r"\ball\b.* - ", out)
+    # What was not measured is not said to have been: a run that can measure it must not go on from these scores.
+    assert json.loads(Path("r.json").read_text())["settings"]["lpips"] == "none"
 
 
-def test_a_result_that_could_not_be_aligned_is_counted(tmp_path: Path, nets) -> None:
-    pair(LAYOUTS["realblur-j"][0], LAYOUTS["realblur-j"][1], error=8)
-    picture(LAYOUTS["realblur-j"][0], np.zeros((SIZE[1], SIZE[0], 3)))
-    row = measured(run("realblur-j", tmp_path, nets[:1], limit=1)).rows[0]
+@pytest.mark.parametrize("dataset", ["realblur-j", "realblur-r"])
+def test_a_result_that_could_not_be_aligned_is_counted(tmp_path: Path, nets, dataset: str) -> None:
+    pair(*LAYOUTS[dataset], error=8)
+    picture(LAYOUTS[dataset][0], np.zeros((SIZE[1], SIZE[0], 3)))
+    row = measured(run(dataset, tmp_path, nets[:1], limit=1)).rows[0]
     assert row.unaligned == 1
     assert math.isfinite(row.after["psnr"])
 
@@ -400,6 +427,11 @@ def test_a_result_that_could_not_be_aligned_is_counted(tmp_path: Path, nets) -> 
         ({"dataset": "kodak"}, "--dataset kodak"),
         ({"protocol": "ours"}, "--protocol ours"),
         ({"dataset": "synthetic"}, "needs sharp photographs"),
+        ({"dataset": "blurred"}, "needs blurred photographs"),
+        ({"dataset": "blurred", "data": "x", "protocol": "gopro"}, "--protocol gopro does not fit"),
+        ({"dataset": "pairs", "protocol": "blind"}, "--protocol blind does not fit"),
+        ({"dataset": "blurred", "data": "x", "lpips": "vgg"}, "--lpips needs sharp images"),
+        ({"ablation": "x", "weights": ("a",)}, "--ablation brings its own weights"),
         ({"dataset": "reds", "compare_paper": True}, "reports nothing of --dataset reds"),
         ({"output": ("r.txt",)}, "--output r.txt"),
         ({"output": ("a.json", "b.json")}, "two files of one kind"),

@@ -149,7 +149,7 @@ def test_the_paper_is_quoted_as_it_stands() -> None:
     assert len(table) == 17
     assert (table["UNet+SP"].psnr, table["UNet+SP"].ssim, table["UNet+SP"].lpips) == (31.06, 0.946, 0.075)
     assert table["Niu et al."].lpips is None
-    assert [len(reported.rows(name)) for name in ("hide", "realblur-j", "reds")] == [8, 8, 0]
+    assert [len(reported.rows(name)) for name in ("hide", "realblur-j", "reds", "ablation")] == [8, 8, 0, 8]
     for name in REPORTED:
         for row in reported.rows(name):
             assert "2302.06898" in row.source

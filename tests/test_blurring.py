@@ -76,6 +76,23 @@ def test_lights_draw_streaks_that_are_brighter_than_the_mean_of_their_values() -
     assert float(lamp.max()) <= 1.0
 
 
+def test_lights_are_clipped_in_both_images_so_that_what_stands_still_is_sharp() -> None:
+    bright = _scene(count=4)[0] * 0.2 + 0.8
+    recipe = replace(CLEAN, still=1.0, linear=1.0, lights=1.0)
+    blurred, sharp = blurring.blur(bright, bright, recipe, torch.Generator().manual_seed(2))
+    edge = blurring.margin(recipe)
+    assert float((sharp - bright[:, :, edge:-edge, edge:-edge]).max()) > 0.02, "there are lights"
+    torch.testing.assert_close(blurred, sharp, atol=1e-4, rtol=0)
+
+
+def test_a_coloured_wall_is_no_light() -> None:
+    recipe = replace(CLEAN, linear=1.0, lights=1.0)
+    side = 32 + 2 * blurring.margin(recipe)
+    sky = torch.tensor([0.4, 0.6, 1.0]).view(1, 3, 1, 1).expand(2, 3, side, side).contiguous()
+    blurred, _ = blurring.blur(sky, sky, recipe, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(blurred, sky[:, :, :32, :32], atol=1e-4, rtol=0)
+
+
 def test_a_moving_object_mixes_with_what_is_behind_it() -> None:
     recipe = replace(CLEAN, objects=1.0, min_length=12)
     side = 64 + 2 * blurring.margin(recipe)

@@ -1,5 +1,7 @@
 """Devices and their memory: what is there is found, and what is absent is told."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,3 +74,17 @@ def test_limits_of_the_first_version_count_too(tmp_path: Path) -> None:
 
 def test_a_system_without_control_groups_has_no_such_limits(tmp_path: Path) -> None:
     assert list(devices._groups(tmp_path, tmp_path / "nothing")) == []
+
+
+def test_keeping_memory_changes_no_result() -> None:
+    # In a process of its own: what it asks of the allocator lasts.
+    code = """
+import torch
+from deblur_cli.deblurrer import devices
+
+net, image = torch.nn.Conv2d(3, 8, 3), torch.rand(1, 3, 64, 64)
+before = net(image)
+assert devices.keep_memory() in (True, False)
+assert torch.equal(before, net(image))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)

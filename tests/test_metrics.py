@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from skimage import measure
 from skimage import metrics as skimage_metrics
 from torch import Tensor
 
@@ -132,3 +133,35 @@ def test_matlab_ssim_is_what_a_filter_of_three_axes_gives() -> None:
 def test_matlab_ssim_of_a_gray_volume_is_refused() -> None:
     with pytest.raises(ValueError, match="3 channels"):
         metrics.ssim_matlab(torch.zeros(1, 1, 16, 16), torch.zeros(1, 1, 16, 16))
+
+
+@pytest.mark.parametrize("size", [(37, 52), (11, 11), (64, 12)])
+def test_blur_agrees_with_scikit_image(size: tuple[int, int]) -> None:
+    restored, sharp = _pair(*size)
+    images = torch.cat([restored, torch.from_numpy(ndimage.gaussian_filter(sharp.numpy(), (0, 0, 1, 3)))])
+    expected = [measure.blur_effect(_as_hwc(each), channel_axis=2) for each in images]
+    assert metrics.blur(images).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_blur_rises_with_every_blur_along_either_axis() -> None:
+    _, sharp = _pair()
+    for axis in (2, 3):
+        blurred = [
+            sharp,
+            *(torch.from_numpy(ndimage.uniform_filter1d(sharp.numpy(), n, axis=axis)) for n in (3, 7, 15)),
+        ]
+        found = torch.stack([metrics.blur(each) for each in blurred])
+        assert (found.diff(dim=0) > 0).all()
+
+
+def test_blur_knows_neither_brightness_nor_contrast_nor_which_axis_is_which() -> None:
+    _, sharp = _pair()
+    found = metrics.blur(sharp)
+    for same in (0.3 * sharp + 0.2, 1 - sharp, sharp.mT):
+        torch.testing.assert_close(metrics.blur(same), found, rtol=0, atol=1e-6)
+
+
+def test_an_image_without_edges_is_as_blurred_as_can_be() -> None:
+    assert metrics.blur(torch.full((1, 3, 16, 16), 0.4)).tolist() == [1]
+    with pytest.raises(ValueError, match="11 x 11"):
+        metrics.blur(torch.zeros(1, 3, 10, 40))

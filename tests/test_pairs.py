@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from deblur_cli.errors import InputError
@@ -103,6 +104,23 @@ def test_a_list_of_realblur_decides_what_is_in_a_split(tmp_path: Path) -> None:
         ]
 
 
+def test_the_list_of_one_realblur_says_nothing_of_the_other(tmp_path: Path) -> None:
+    folders = {
+        "J": "RealBlur-J_ECC_IMCORR_centroid_itensity_ref",
+        "R": "RealBlur-R_BM3D_ECC_IMCORR_centroid_itensity_ref",
+    }
+    for scenes in folders.values():
+        layout(tmp_path, *(f"{scenes}/scene001/{side}/{side}_1.png" for side in ("blur", "gt")))
+    row = f"{folders['R']}/scene001/gt/gt_1.png {folders['R']}/scene001/blur/blur_1.png\n"
+    (tmp_path / "RealBlur_R_test_list.txt").write_text(row)
+    assert [row[1] for row in found("realblur-r", tmp_path, split="test")] == [
+        f"{folders['R']}/scene001/blur/blur_1.png"
+    ]
+    with pytest.raises(InputError, match="no list tells which") as caught:
+        pairs.find("realblur-j", tmp_path, split="test")
+    assert "RealBlur_J_test_list.txt" in caught.value.hint
+
+
 def test_scene_folders_are_pairs(tmp_path: Path) -> None:
     layout(tmp_path, *(f"scene001/{side}/{side}_{n}.png" for n in (1, 2) for side in ("blur", "gt")))
     assert [name for name, _, _ in found("pairs", tmp_path)] == ["scene001/blur_1", "scene001/blur_2"]
@@ -200,6 +218,24 @@ def test_a_photograph_is_turned_upright(tmp_path: Path) -> None:
     exif[0x0112] = 6
     Image.new("L", (40, 20)).save(tmp_path / "lying.jpg", exif=exif)
     assert photos.decode(tmp_path / "lying.jpg").shape == (40, 20, 3)
+
+
+def test_sixteen_bits_become_eight(tmp_path: Path) -> None:
+    deep = np.linspace(0, 65535, 40 * 32).reshape(32, 40).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    tifffile.imwrite(tmp_path / "deep.tif", np.stack([deep] * 3, 2), photometric="rgb")
+    tifffile.imwrite(tmp_path / "light.tif", np.stack([deep / np.float32(65535)] * 3, 2), photometric="rgb")
+    wanted = np.stack([np.rint(deep / 257).astype(np.uint8)] * 3, 2)
+    for name in ("deep.png", "deep.tif", "light.tif"):
+        assert photos.size(tmp_path / name) == (40, 32)
+        np.testing.assert_array_equal(photos.decode(tmp_path / name), wanted)
+
+
+def test_a_heic_photograph_is_trained_on_too(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    heif.from_pillow(Image.new("RGB", (64, 48), (200, 100, 50))).save(tmp_path / "a.heic")
+    album = photos.load(tmp_path, smallest=32)
+    assert album.photographs[0].pixels.shape == (48, 64, 3)
 
 
 @pytest.mark.parametrize("content", [b"", b"no image at all", b"\x89PNG\r\n\x1a\n torn"])

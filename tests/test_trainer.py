@@ -335,6 +335,46 @@ def test_the_best_score_is_remembered_by_a_resumed_run(tmp_path: Path) -> None:
     assert [event.best for event in events if isinstance(event, Validated)] == [False, False]
 
 
+def test_a_best_score_on_other_images_is_forgotten(tmp_path: Path) -> None:
+    list(fit(tmp_path, dials={"steps": 5}, validation=lambda _net: {"psnr": 9.0}, described={"val": "these"}))
+    more = {"resume": True, "validation": lambda _net: {"psnr": 8.0}, "described": {"val": "those"}}
+    events = list(fit(tmp_path, **more))
+    assert [event.best for event in events if isinstance(event, Validated)] == [True, False]
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_a_resumed_run_keeps_the_rates_that_it_began_with(tmp_path: Path, optimiser: str) -> None:
+    def slow(name: str) -> float:
+        return 0.1 if name.startswith("enc") else 1.0
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    dials = {"optimiser": optimiser}
+    list(fit(whole, config=WIDE, dials=dials, rate_of=slow))
+    stopped_at(fit(parts, config=WIDE, dials=dials, rate_of=slow), 6)
+    list(fit(parts, config=WIDE, dials=dials, resume=True))
+    ours, theirs = (checkpoint.load(folder / "last.safetensors").tensors for folder in (whole, parts))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_run_is_not_resumed_with_another_optimiser_or_other_parameters(tmp_path: Path) -> None:
+    list(fit(tmp_path, config=WIDE, dials={"steps": 1}))
+    with pytest.raises(UsageError, match="another optimiser than muon"):
+        list(fit(tmp_path, config=WIDE, dials={"optimiser": "muon"}, resume=True))
+    frozen = fresh(WIDE)
+    frozen.enc1.requires_grad_(requires_grad=False)
+    with pytest.raises(UsageError, match="other parameters"):
+        list(fit(tmp_path, frozen, config=WIDE, resume=True))
+
+
+def test_a_state_without_rates_goes_on_at_its_own(tmp_path: Path) -> None:
+    list(fit(tmp_path, dials={"steps": 3}))
+    path = state.path_in(tmp_path)
+    fields = torch.load(path, weights_only=True)
+    del fields["learner"]["factors"]  # as the first runs were saved
+    torch.save(fields, path)
+    assert list(fit(tmp_path, resume=True))[-1].reason == "finished"
+
+
 def test_the_rate_warms_up_holds_and_falls_to_the_last() -> None:
     dials = plan(steps=100, rate=1.0, final_rate=0.01, warmup=10, hold=40)
     rates = [dials.rate_at(step) for step in range(100)]

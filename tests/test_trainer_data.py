@@ -17,7 +17,7 @@ from deblur_cli.nets.prior import PriorConfig, SemanticPrior
 from deblur_cli.nets.unet import UNet, UNetConfig
 from deblur_cli.options.train import TrainOptions
 from deblur_cli.pixels import blurring
-from deblur_cli.trainer import machine, sources, start
+from deblur_cli.trainer import machine, sources, start, words
 from deblur_cli.trainer.crew import Crew
 from deblur_cli.trainer.data import Data, DataDials
 from deblur_cli.trainer.events import Previewed, Profiled, Started, Stopped, Validated
@@ -197,6 +197,43 @@ def test_a_net_that_changes_nothing_gains_nothing(tmp_path: Path) -> None:
     assert list(scores) == ["psnr", "ssim", "gain", "gain mild", "gain severe"]
     assert [scores[name] for name in ("gain", "gain mild", "gain severe")] == pytest.approx([0, 0, 0], abs=1e-5)
     assert (tmp_path / "sheet.png").exists()
+
+
+def test_an_image_that_is_sharp_already_does_not_decide_which_weights_are_best() -> None:
+    blurred, sharp = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    views = [View("mild-a", blurred, sharp), View("still-a", sharp, sharp)]
+    net = torch.nn.Module()
+    net.forward = lambda image: (image + 0.01,)
+    scores, alone = (Validation(chosen, CPU)(net) for chosen in (views, views[:1]))
+    assert [scores[name] for name in ("psnr", "ssim", "gain")] == [alone[name] for name in ("psnr", "ssim", "gain")]
+    assert "gain still" not in scores
+    assert 40 < scores["kept"] < 45
+    assert Validation(views[1:], CPU)(net)["psnr"] == pytest.approx(scores["kept"])
+
+
+def test_pairs_are_validated_on_the_test_split_beside_them(tmp_path: Path) -> None:
+    for split, count in (("train", 3), ("test", 2)):
+        for index in range(count):
+            for side in ("blur", "sharp"):
+                path = tmp_path / split / side / f"{split}{index}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (24, 20), (index, 0, 0)).save(path)
+    data = Data(DataDials(data=str(tmp_path), dataset="pairs", val_crop=16), crop=16, multiple=8)
+    assert len(data) == 3
+    assert [view.name for view in data.views()] == ["test0", "test1"]
+    alone = Data(DataDials(data=str(tmp_path / "train"), dataset="pairs", val_crop=16), crop=16, multiple=8)
+    assert alone.views() == []
+
+
+def test_a_label_names_files_and_no_place_on_a_disk(tmp_path: Path) -> None:
+    said = {"data": str(tmp_path / "my photos"), "dataset": "photos", "init": str(tmp_path / "start.safetensors")}
+    told = words.made_with("train", TrainOptions(**said, prior=False, steps=7, threads=3, out=str(tmp_path)))
+    assert str(tmp_path) not in told
+    assert "--data 'my photos'" in told
+    assert "--init start.safetensors" in told
+    assert "--no-prior" in told
+    assert "--steps 7" in told
+    assert "--threads" not in told
 
 
 def saved(path: Path, module: torch.nn.Module, **more) -> Path:

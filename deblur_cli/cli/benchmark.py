@@ -6,24 +6,26 @@ from typing import Any
 import typer
 
 from deblur_cli.cli.score_screen import ScoreScreen
-from deblur_cli.cli.words import command, option
+from deblur_cli.cli.words import command, option, tile_side
 from deblur_cli.options.benchmark import BenchmarkOptions
 
 _HELP = """Measure weights as the field does: deblur benchmark --dataset gopro --weights default --output results.json
 
 A data set is found under --data, DEBLUR_DATA or the cache, in any of the layouts it is handed round in. --dataset pairs takes \
-any folder of pairs, --dataset synthetic any folder of sharp photographs: each is blurred in four ways, the same on every run.
+any folder of pairs, --dataset synthetic any folder of sharp photographs: each is blurred in four ways, the same on every \
+run. --dataset blurred takes blurred photographs without sharp ones: no PSNR, but a blur score before and after.
 
 --protocol gopro rounds to 8 bits and takes PSNR over RGB and MATLAB's SSIM (as MPRNet, Restormer, NAFNet); realblur matches \
 brightness and aligns before it compares; nah is that of DeepDeblur (GoPro's blur_gamma, per-channel SSIM), mimo that of \
-MIMO-UNet (floats, not rounded).
+MIMO-UNet (floats, not rounded). Files with more than 8 bits are rounded to 8, as the protocols have it.
 """
-_EPILOG = """Groups of the table: severe, medium and mild are the thirds of the images by the PSNR of the input; a class is \
-what names begin with, such as a sequence or a folder. Gain is over the input, Worse the share of images whose PSNR fell.
+_EPILOG = """Groups of the table: severe, medium and mild are the thirds of the images by the PSNR of the input, or by its \
+blur score where there is no PSNR; a class is what names begin with, such as a sequence or a folder. Gain is over the input, \
+Worse the share of images that lost. A blur score that falls is no proof: noise and false edges lower it, too.
 
-The ablation of the paper's Table 4: deblur benchmark --dataset gopro --weights net0.safetensors ... --weights \
-net6.safetensors, each from deblur train with --no-prior, --fusion, --no-clc, --no-mla. Several processes: torchrun \
---nproc-per-node K -m deblur_cli benchmark ...
+--ablation DIR holds the nets of the paper's Table 4: DIR/Net0/best.safetensors to DIR/Net6/best.safetensors, as deblur train \
+--out leaves them with --no-prior, --fusion, --no-clc, --no-mla. Several processes: torchrun --nproc-per-node K -m deblur_cli \
+benchmark ...
 
 Seconds are read when the device rests, after one restoration that does not count. Memory is the peak of the GPU, or of the \
 whole process on other devices.
@@ -33,21 +35,13 @@ An image that cannot be read ends the run: a score over fewer images is a wrong 
 """
 _DATA, _NET, _MACHINE, _OUTPUT = "Data", "Comparison", "Machine", "Output"
 
-
-def _tile(word: str) -> int | None:
-    if word == "auto":
-        return None
-    if not word.isdecimal():
-        raise typer.BadParameter("Say auto, a number of pixels, or 0 for the whole image at once.")
-    return int(word)
-
-
 _SAID: dict[str, Any] = {
     "dataset": option(
         _DATA,
         "--dataset",
         metavar="NAME",
-        help="gopro, hide, realblur-j, realblur-r, reds, pairs (any folder of pairs) or synthetic (sharp photographs).",
+        help="gopro, hide, realblur-j, realblur-r, reds, pairs (any folder of pairs), synthetic (sharp photographs) or "
+        "blurred (without sharp ones).",
     ),
     "data": option(
         _DATA, "--data", metavar="DIR", help="The data set or the photographs; else DEBLUR_DATA or the cache."
@@ -57,17 +51,30 @@ _SAID: dict[str, Any] = {
     "limit": option(_DATA, "--limit", metavar="N", help="Score so many images, evenly chosen; the result says so."),
     "subset": option(_DATA, "--subset", help="Accept another number of pairs than the set is known to have."),
     "longest": option(
-        _DATA, "--longest", metavar="PX", help="synthetic: reduce larger photographs to this; 0: leave them."
+        _DATA,
+        "--longest",
+        metavar="PX",
+        show_default="1280 for synthetic",
+        help="synthetic, blurred: reduce larger photographs to this; 0: leave them.",
     ),
     "seed": option(_DATA, "--seed", metavar="N", help="synthetic: another one gives other movements."),
     "weights": option(
         _NET, "--weights", metavar="NAME|PATH", help="Say it several times for several rows.", show_default="default"
     ),
+    "ablation": option(
+        _NET, "--ablation", metavar="DIR", help="The nets of the paper's Table 4 in place of --weights."
+    ),
     "protocol": option(
-        _NET, "--protocol", metavar="NAME", help="gopro, realblur, nah or mimo.", show_default="that of the data set"
+        _NET,
+        "--protocol",
+        metavar="NAME",
+        help="gopro, realblur, nah or mimo; blind for blurred photographs.",
+        show_default="that of the data set",
     ),
     "lpips": option(_NET, "--lpips", metavar="none|alex|vgg", help="Measure LPIPS; needs pip install lpips."),
-    "compare_paper": option(_NET, "--compare-paper", help="Show the paper's Tables 1 and 2 beside what was measured."),
+    "compare_paper": option(
+        _NET, "--compare-paper", help="Show the paper's Tables 1, 2 or 4 beside what was measured."
+    ),
     "tta": option(_NET, "--tta", help="Average over eight turned and mirrored views."),
     "device": option(_MACHINE, "--device", metavar="auto|cpu|cuda[:N]|mps", help="Where the net runs."),
     "precision": option(_MACHINE, "--precision", metavar="auto|fp32|bf16|fp16", help="Numbers the net computes with."),
@@ -75,7 +82,7 @@ _SAID: dict[str, Any] = {
         _MACHINE,
         "--tile",
         metavar="auto|N|0",
-        parser=_tile,
+        parser=tile_side,
         show_default="auto",
         help="Side of a tile in pixels; 0 takes the whole image at once.",
     ),
@@ -116,6 +123,7 @@ def _benchmark(options: BenchmarkOptions) -> None:
             for event in events:
                 screen.tell(event)
         except KeyboardInterrupt:
+            events.close()  # which saves
             kept = f"; the scores so far are kept in {options.record}." if options.record else "; nothing was kept."
             screen.complain("stopped" + kept, "Say --resume to go on from here." if options.record else "")
             raise

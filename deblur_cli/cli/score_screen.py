@@ -1,14 +1,14 @@
 """A benchmark on the terminal: a bar while it runs, a table in the end."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from deblur_cli.cli.show import Screen
+from deblur_cli.scorer.table import Line, Table, memory, table
 
-_DASH = "-"
 _WIDEST = 200
-_MEASURES = {"psnr": "PSNR", "ssim": "SSIM", "ssim2d": "SSIM 2-D", "psnr unaligned": "PSNR unaligned"}
+_STYLES = {"all": "bold", "reported": "dim italic"}
 
 
 class ScoreScreen(Screen):
@@ -34,7 +34,7 @@ class ScoreScreen(Screen):
     def finished(self) -> None:
         """Show the speeds, if that is what was measured."""
         if self._paces:
-            self._table("Speed on random images", _SPEED, [_speed(pace) for pace in self._paces], 0)
+            self._table("Speed on random images", Table(_SPEED, [Line(_speed(pace), "part") for pace in self._paces]))
 
     def _fetching(self, event: Any) -> None:
         """A line for every tenth of a step: it may take hours."""
@@ -66,80 +66,39 @@ class ScoreScreen(Screen):
         if self._bar is None:
             self.say(str(event))
         else:
-            self._bar.update(self._images, advance=1, description=f"{event.score.name}  {event.score.gain:+.2f} dB")
+            self._bar.update(self._images, advance=1, description=f"{event.score.name}  {event.score.told}")
 
     def _measured(self, event: Any) -> None:
-        measures = [name for name in event.rows[0].after if not name.startswith("lpips")]
-        head = ["Weights", "Images", "", "Input PSNR", *(_MEASURES[name] for name in measures), "LPIPS"]
-        head += ["Gain", "Worse", "s/image", "MP/s", "Memory"]
-        lines = [_measured_line(row, measures, event.lpips) for row in event.rows]
-        lines += [_reported_line(row, measures) for row in event.reported]
-        self._table(f"{event.title}; {event.protocol}", head, lines, len(event.reported))
+        self._table(f"{event.title}; {event.protocol}", table(event.rows, event.reported, event.lpips))
         for row in event.rows:
             if row.group == "all" and row.unaligned:
                 self.print(
                     f"{row.weights}: {row.unaligned} of {row.images} results could not be aligned; compared in place."
                 )
 
-    def _table(self, title: str, head: Sequence[str], lines: Sequence[Sequence[str]], reported: int) -> None:
+    def _table(self, title: str, whole: Table) -> None:
         from rich import box
         from rich.console import Console
-        from rich.table import Table
+        from rich.table import Table as Grid
         from rich.text import Text
 
-        table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD)
-        for index, name in enumerate(head):
-            table.add_column(name, justify="left" if index < 2 else "right", no_wrap=index > 1)
-        for index, line in enumerate(lines):
-            if reported and index == len(lines) - reported:
-                table.add_section()
-            style = "dim italic" if index >= len(lines) - reported else "bold" if line[1] == "all" else ""
-            table.add_row(*(Text(cell) for cell in line), style=style)
+        grid = Grid(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD)
+        for index, name in enumerate(whole.head):
+            grid.add_column(name, justify="left" if index < 2 else "right", no_wrap=index > 1)
+        for index, line in enumerate(whole.lines):
+            if index and line.sort == "reported" != whole.lines[index - 1].sort:
+                grid.add_section()
+            grid.add_row(*(Text(cell) for cell in line.cells), style=_STYLES.get(line.sort, ""))
         if self._bar is not None:
             self._bar.stop()
-        Console(width=None if sys.stdout.isatty() else _WIDEST, highlight=False).print(table)
+        Console(width=None if sys.stdout.isatty() else _WIDEST, highlight=False).print(grid)
 
 
-def _measured_line(row: Any, measures: Sequence[str], lpips: str) -> list[str]:
-    values = [_number(name, row.after) for name in measures]
-    distance = _number(f"lpips {lpips}", row.after)
-    pace = [f"{row.seconds:.3f}", f"{row.megapixels_per_second:.2f}", _memory(row.memory)]
-    before = _number("psnr", row.before)
-    return [
-        row.weights,
-        row.group,
-        str(row.images),
-        before,
-        *values,
-        distance,
-        f"{row.gain:+.2f}",
-        f"{row.worse:.1%}",
-        *pace,
-    ]
+_SPEED = ("Weights", "Net", "Image", "Tile", "Device", "Precision", "s/image", "MP/s", "Memory")
 
 
-def _reported_line(row: Any, measures: Sequence[str]) -> list[str]:
-    known = {"psnr": row.psnr, "ssim": row.ssim, "lpips": row.lpips, "seconds": row.seconds}
-    values = [_DASH if known.get(name) is None else str(known[name]) for name in (*measures, "lpips")]
-    seconds = _DASH if row.seconds is None else str(row.seconds)
-    return [f"{row.method}", f"reported, {row.source}", _DASH, _DASH, *values, _DASH, _DASH, seconds, _DASH, _DASH]
-
-
-def _number(name: str, values: Mapping[str, float]) -> str:
-    if name not in values:
-        return _DASH
-    return f"{values[name]:.{2 if name.startswith('psnr') else 4}f}"
-
-
-def _memory(count: int | None) -> str:
-    return _DASH if count is None else f"{count / 2**20:,.0f} MiB"
-
-
-_SPEED = ["Weights", "Net", "Image", "Tile", "Device", "Precision", "s/image", "MP/s", "Memory"]
-
-
-def _speed(pace: Any) -> list[str]:
+def _speed(pace: Any) -> tuple[str, ...]:
     told = pace.weights
     sizes = [f"{pace.width} x {pace.height}", f"{pace.tile[0]} x {pace.tile[1]}"]
-    figures = [f"{pace.seconds:.4f}", f"{pace.megapixels_per_second:.2f}", _memory(pace.memory)]
-    return [told.name, told.net, *sizes, told.device, told.precision, *figures]
+    figures = [f"{pace.seconds:.4f}", f"{pace.megapixels_per_second:.2f}", memory(pace.memory)]
+    return (told.name, told.net, *sizes, told.device, told.precision, *figures)

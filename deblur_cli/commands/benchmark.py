@@ -1,9 +1,9 @@
 """Weights to scores: what the field measures of restored images, and how long they took."""
 
-import hashlib
 import os
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,19 @@ from deblur_cli.deblurrer import Deblurrer, devices
 from deblur_cli.errors import InputError, UsageError
 from deblur_cli.files import archives, disk, pairs, weights
 from deblur_cli.options.benchmark import BenchmarkOptions
-from deblur_cli.scorer import clock, events, page, perceptual, pictures, protocols, record, reported, samples, scores
+from deblur_cli.scorer import (
+    ablation,
+    clock,
+    events,
+    page,
+    perceptual,
+    pictures,
+    protocols,
+    record,
+    reported,
+    samples,
+    scores,
+)
 from deblur_cli.trainer import crew
 
 _WARM = 2
@@ -60,36 +72,41 @@ class _Run:
 
     options: BenchmarkOptions
     title: str = ""
+    known: int = 0
+    """Images of the whole set, whether they are here or not."""
     nets: list[_Net] = field(default_factory=list[_Net])
     done: dict[tuple[str, str], scores.Score] = field(default_factory=dict[tuple[str, str], scores.Score])
     """By weights and name of the image."""
     distance: perceptual.Distance | None = None
 
     def tell(self) -> Iterator[events.Event]:
-        self.title, everything = _samples(self.options)
-        chosen = _spread(everything, self.options.limit)
+        self.title, everything, self.known = _samples(self.options)
+        chosen = pairs.spread(everything, self.options.limit or len(everything))
         with crew.gathered(devices.choose(self.options.device)) as us:
-            self.nets = [_open(name, self.options, us.device) for name in self.options.weights]
-            plan = self._record(chosen, len(everything))
+            self.nets = [_open(name, path, self.options, us.device) for name, path in _weights(self.options).items()]
+            said = self._load_distance()
+            plan = self._record(chosen)
             self._take_earlier(plan, chosen)
             mine = [each for each in chosen if self._missing(each)][us.rank :: us.size]
             if us.writes:
                 yield self._started(plan, sum(len(self._missing(each)) for each in mine))
-            yield from self._load_distance(us.writes)
+                yield from said
             try:
                 saved = time.monotonic()
-                for scored in self._score_all(mine):
-                    if us.writes:
-                        yield scored
-                        if time.monotonic() - saved >= _SAVE_EVERY:
-                            self._save(self._record(chosen, len(everything)))
-                            saved = time.monotonic()
+                # Closed here, not whenever Python drops them: a second Ctrl-C would then be reported and forgotten.
+                with closing(self._score_all(mine)) as under_way:
+                    for scored in under_way:
+                        if us.writes:
+                            yield scored
+                            if time.monotonic() - saved >= _SAVE_EVERY:
+                                self._save(self._record(chosen))
+                                saved = time.monotonic()
                 self._gather(us.size)
             finally:
                 if us.writes:
-                    self._save(self._record(chosen, len(everything)))
+                    self._save(self._record(chosen))
         if us.writes:
-            yield from self._conclude(chosen, len(everything))
+            yield from self._conclude(chosen)
 
     def _started(self, plan: record.Record, work: int) -> events.Started:
         return events.Started(
@@ -102,11 +119,11 @@ class _Run:
             weights=plan.weights,
         )
 
-    def _load_distance(self, tells: bool) -> Iterator[events.Noted]:  # noqa: FBT001
-        if self.options.lpips != "none":
-            self.distance, said = perceptual.load(self.options.lpips, self.nets[0].deblurrer.device)
-            if tells:
-                yield events.Noted(text=said)
+    def _load_distance(self) -> list[events.Noted]:
+        if self.options.lpips == "none":
+            return []
+        self.distance, said = perceptual.load(self.options.lpips, self.nets[0].deblurrer.device)
+        return [events.Noted(text=said)]
 
     def _gather(self, size: int) -> None:
         """Make the scores of all processes known to each."""
@@ -119,12 +136,12 @@ class _Run:
     def _protocol(self) -> protocols.Protocol:
         return protocols.PROTOCOLS[self.options.measured_by]
 
-    def _record(self, chosen: Sequence[samples.Sample], known: int) -> record.Record:
+    def _record(self, chosen: Sequence[samples.Sample]) -> record.Record:
         keys = [(net.told.name, each.name) for net in self.nets for each in chosen]
         return record.Record(
-            settings=_settings(self.options, self.title),
+            settings=_settings(self.options, self.title, lpips=self.distance is not None),
             images=len(chosen),
-            known=known,
+            known=self.known,
             weights=[net.told for net in self.nets],
             scores=[self.done[key] for key in keys if key in self.done],
         )
@@ -138,24 +155,25 @@ class _Run:
     def _missing(self, sample: samples.Sample) -> list[_Net]:
         return [net for net in self.nets if (net.told.name, sample.name) not in self.done]
 
-    def _score_all(self, waiting: Sequence[samples.Sample]) -> Iterator[events.Scored]:
+    def _score_all(self, waiting: Sequence[samples.Sample]) -> Generator[events.Scored]:
         warm: set[str] = set()
-        for sample, blurred, sharp in samples.ahead(waiting):
-            # The blurred image itself is the result of a net that does nothing: before and after are measured alike.
-            before: Mapping[str, float] | None = None
-            for net in self._missing(sample):
-                before = before or self._compare(blurred, sharp, net)
-                if net.told.name not in warm:
-                    self._restore(net, blurred)
-                    warm.add(net.told.name)
-                score, restored = self._score(sample, blurred, sharp, before, net)
-                if self.options.save_images:
-                    pictures.save(Path(self.options.save_images), score.weights, score.name, restored)
-                self.done[score.weights, score.name] = score
-                yield events.Scored(score=score)
+        with closing(samples.ahead(waiting)) as images:
+            for sample, blurred, sharp in images:
+                # The blurred image itself is the result of a net that does nothing: before and after are measured alike.
+                before: Mapping[str, float] | None = None
+                for net in self._missing(sample):
+                    before = before or self._compare(blurred, sharp, net)
+                    if net.told.name not in warm:
+                        self._restore(net, blurred)
+                        warm.add(net.told.name)
+                    score, restored = self._score(sample, blurred, sharp, before, net)
+                    if self.options.save_images:
+                        pictures.save(Path(self.options.save_images), score.weights, score.name, restored)
+                    self.done[score.weights, score.name] = score
+                    yield events.Scored(score=score)
 
     def _score(
-        self, sample: samples.Sample, blurred: Pixels, sharp: Pixels, before: Mapping[str, float], net: _Net
+        self, sample: samples.Sample, blurred: Pixels, sharp: Pixels | None, before: Mapping[str, float], net: _Net
     ) -> tuple[scores.Score, NDArray[Any]]:
         timed = clock.time_of(lambda: self._restore(net, blurred), net.deblurrer.device)
         plan = net.deblurrer.plan_for(*blurred.shape[:2])
@@ -178,10 +196,10 @@ class _Run:
             return net.deblurrer.restore(blurred)
         return net.deblurrer.restore(blurred.astype(np.float32) / 255)
 
-    def _compare(self, restored: NDArray[Any], sharp: Pixels, net: _Net) -> Mapping[str, float]:
+    def _compare(self, restored: NDArray[Any], sharp: Pixels | None, net: _Net) -> Mapping[str, float]:
         device = net.deblurrer.device
         found = protocols.score(self._protocol, restored, sharp, device)
-        if self.distance is not None:
+        if self.distance is not None and sharp is not None:
             both = (protocols.tensor(restored, device), protocols.tensor(sharp, device))
             found[f"lpips {self.options.lpips}"] = self.distance(*both)
         return found
@@ -196,13 +214,13 @@ class _Run:
                 record.write_csv(Path(name), made)
 
     def _reported(self) -> list[reported.Reported]:
-        return reported.rows(self.options.dataset) if self.options.compare_paper else []
+        return reported.rows(self.options.reported) if self.options.reported else []
 
-    def _conclude(self, chosen: Sequence[samples.Sample], known: int) -> Iterator[events.Event]:
-        made = self._record(chosen, known)
+    def _conclude(self, chosen: Sequence[samples.Sample]) -> Iterator[events.Event]:
+        made = self._record(chosen)
         rows = scores.rows(made.scores)
         yield events.Measured(
-            title=self.title,
+            title=f"{made.part} images of {self.title}",
             protocol=self._protocol.title,
             lpips=self.options.lpips,
             rows=rows,
@@ -224,10 +242,8 @@ class _Run:
             blurred, sharp = by_name[score.name].read()
             restored = nets[score.weights].restore(blurred)
             shown.append(page.Picture(place=place, score=score, blurred=blurred, restored=restored, sharp=sharp))
-        part = f"{made.images:,} of {made.known:,}" if made.images < made.known else f"{made.images:,}"
-        facts = [f"{part} images. {self._protocol.title}.", *(_told(each) for each in made.weights)]
-        facts.append("Made with " + ", ".join(f"{name} {each}" for name, each in record.versions().items()) + ".")
-        text = page.html(f"deblur benchmark: {self.title}", facts, rows, self._reported(), made.scores, shown)
+        title, facts = f"deblur benchmark: {self.title}", record.facts(made)
+        text = page.html(title, facts, rows, self._reported(), made.scores, shown, lpips=self.options.lpips)
         pictures.make(folder)
         disk.write(folder / "index.html", text.encode())
         return events.Written(path=str(folder / "index.html"))
@@ -252,26 +268,30 @@ def _folder(options: BenchmarkOptions) -> Path | None:
     return Path(options.data).expanduser() if options.data else None
 
 
-def _samples(options: BenchmarkOptions) -> tuple[str, list[samples.Sample]]:
-    """What a table calls the set, and all its images."""
+def _samples(options: BenchmarkOptions) -> tuple[str, list[samples.Sample], int]:
+    """What a table calls the set, all its images that are here, and how many it has."""
     folder = _folder(options)
     if options.dataset == "synthetic" and folder:
-        found = samples.of_photographs(folder, longest=options.longest, seed=options.seed)
-        return f"{folder.name}, blurred by synthesis", found
+        found = samples.of_photographs(folder, longest=options.reduced, seed=options.seed)
+        return f"'{folder.resolve().name}', blurred by synthesis", found, len(found)
+    if options.dataset == "blurred" and folder:
+        found = samples.of_blurred(folder, longest=options.reduced)
+        return f"'{folder.resolve().name}', blurred photographs", found, len(found)
     subset = options.subset or options.limit is not None
     listed = pairs.find(
         options.dataset, folder, split=options.split, blur_key=options.blur, subset=subset, instead=_INSTEAD
     )
-    return listed.title, samples.of_pairs(listed.pairs)
+    return listed.title, samples.of_pairs(listed.pairs), listed.known or len(listed.pairs)
 
 
-def _spread(everything: Sequence[samples.Sample], limit: int | None) -> list[samples.Sample]:
-    count = min(limit or len(everything), len(everything))
-    return [everything[index * len(everything) // count] for index in range(count)]
+def _weights(options: BenchmarkOptions) -> Mapping[str, Path]:
+    """What the rows are called, and their checkpoints."""
+    if options.ablation:
+        return ablation.find(Path(options.ablation).expanduser())
+    return {name: weights.locate(name) for name in options.weights}
 
 
-def _open(name: str, options: BenchmarkOptions, device: torch.device) -> _Net:
-    path = weights.locate(name)
+def _open(name: str, path: Path, options: BenchmarkOptions, device: torch.device) -> _Net:
     deblurrer = Deblurrer.open(
         path,
         device=str(device),
@@ -280,38 +300,24 @@ def _open(name: str, options: BenchmarkOptions, device: torch.device) -> _Net:
         overlap=options.overlap,
         tta=options.tta,
     )
-    told = record.Weights(
-        name=name,
-        sha256=hashlib.sha256(disk.read(path)).hexdigest(),
-        net=deblurrer.label.net,
-        device=_machine(deblurrer.device),
-        precision=deblurrer.precision,
-    )
-    return _Net(deblurrer, told)
+    made = record.weights(name, path, net=deblurrer.label.net, device=deblurrer.device, precision=deblurrer.precision)
+    return _Net(deblurrer, made)
 
 
-def _machine(device: torch.device) -> str:
-    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
-
-
-def _settings(options: BenchmarkOptions, title: str) -> dict[str, Any]:
+def _settings(options: BenchmarkOptions, title: str, *, lpips: bool) -> dict[str, Any]:
     synthetic = options.dataset == "synthetic"
     return {
         "dataset": options.dataset,
         "protocol": options.measured_by,
         "title": title,
         "comparison": protocols.PROTOCOLS[options.measured_by].title,
-        "lpips": options.lpips,
+        "lpips": options.lpips if lpips else "none",
         "tile": options.tile,
         "overlap": options.overlap,
         "tta": options.tta,
-        "longest": options.longest if synthetic else None,
+        "longest": options.reduced if synthetic or options.dataset == "blurred" else None,
         "seed": options.seed if synthetic else None,
     }
-
-
-def _told(each: record.Weights) -> str:
-    return f"{each.name}: {each.net} on {each.device} in {each.precision}, sha256 {each.sha256}."
 
 
 def _measure_speed(options: BenchmarkOptions) -> Iterator[events.Event]:
@@ -319,8 +325,8 @@ def _measure_speed(options: BenchmarkOptions) -> Iterator[events.Event]:
     width, height = options.sides
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     paces: list[events.Pace] = []
-    for name in options.weights:
-        paces.append(_pace(name, image, options))
+    for name, path in _weights(options).items():
+        paces.append(_pace(_open(name, path, options, devices.choose(options.device)), image, options.repeats))
         yield paces[-1]
     if options.output:
         record.write_paces([Path(name) for name in options.output], [asdict(pace) for pace in paces])
@@ -328,10 +334,9 @@ def _measure_speed(options: BenchmarkOptions) -> Iterator[events.Event]:
         yield events.Written(path=name)
 
 
-def _pace(name: str, image: Pixels, options: BenchmarkOptions) -> events.Pace:
-    net = _open(name, options, devices.choose(options.device))
+def _pace(net: _Net, image: Pixels, repeats: int) -> events.Pace:
     deblurrer = net.deblurrer
-    found = clock.pace_of(lambda: deblurrer.restore(image), deblurrer.device, warm=_WARM, repeats=options.repeats)
+    found = clock.pace_of(lambda: deblurrer.restore(image), deblurrer.device, warm=_WARM, repeats=repeats)
     height, width = image.shape[:2]
     plan = deblurrer.plan_for(height, width)
     return events.Pace(

@@ -207,8 +207,9 @@ def _written(behind: deque[Future[Outcome]]) -> Iterator[Outcome]:
 
 
 def _open(options: DeblurOptions) -> "Deblurrer":
-    from deblur_cli.deblurrer import Deblurrer
+    from deblur_cli.deblurrer import Deblurrer, devices
 
+    devices.keep_memory()
     return Deblurrer.open(
         options.weights,
         device=options.device,

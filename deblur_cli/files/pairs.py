@@ -11,9 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
 from deblur_cli.errors import InputError
 from deblur_cli.files.photos import SUFFIXES
+
+T = TypeVar("T")
 
 _FLAT = (("input", "target"), ("blurred", "sharp"), ("blur", "sharp"), ("blur_gamma", "sharp"), ("blur", "gt"))
 _ROLE = re.compile(r"(?:^|(?<=[_-]))(?:blur(?:red|_gamma)?|sharp|gt|input|target)(?:[_-]|$)", re.IGNORECASE)
@@ -35,6 +38,8 @@ class Pairs:
     title: str
     """What a label says of them: the set, the split, which of its blurs."""
     pairs: tuple[Pair, ...]
+    known: int = 0
+    """How many the split is known to have, of which only some may be here; 0 where nothing is known."""
 
     def __str__(self) -> str:
         return f"{len(self.pairs):,} pairs of {self.title}"
@@ -120,7 +125,8 @@ def find(
                 title = f"{known.title} {split}" if known else f"'{base.resolve().name}' {split}"
                 title += f", {blur_key}" if dataset == "gopro" else ""
                 _check_count(len(found), known, split, inside, subset=subset)
-                return Pairs(title, tuple(sorted(found, key=lambda pair: pair.name)))
+                told = known.counts.get(split, 0) if known else 0
+                return Pairs(title, tuple(sorted(found, key=lambda pair: pair.name)), told)
     raise _absent(known, roots, split, instead)
 
 
@@ -143,8 +149,15 @@ def _absent(known: Dataset | None, roots: Sequence[Path], split: str, instead: s
             f"{where} holds no pairs: no blur/ beside sharp/, no input/ beside target/, no list of pairs.",
             f"Name another folder with --data DIR, or {instead}.",
         )
+    scenes = next((base for root in roots for base in _bases(root, known) if any(base.glob("*/gt"))), None)
+    if scenes:
+        return InputError(
+            f"'{scenes}' holds scenes of {known.title}, but no list tells which of them are its {split} pairs.",
+            f"Put RealBlur_{known.title[-1]}_{split}_list.txt beside it, from the authors' {split} lists.",
+        )
     return InputError(
-        f"{known.title} ({split}) is not in {where}; it is to be had at {known.source}.",
+        f"{known.title} ({split}, {known.counts.get(split, 0):,} pairs) is not in {where}; "
+        f"it is to be had at {known.source}.",
         f"Name its folder with --data DIR or DEBLUR_DATA, or {instead}.",
     )
 
@@ -284,8 +297,8 @@ def _check_count(count: int, known: Dataset | None, split: str, folder: Path, *,
         )
 
 
-def spread(items: Iterable[Pair], count: int) -> list[Pair]:
-    """At most ``count`` pairs, evenly over all of them."""
+def spread(items: Iterable[T], count: int) -> list[T]:
+    """At most ``count`` of some things, evenly over all of them."""
     everything = list(items)
     if len(everything) <= count:
         return everything

@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from deblur_cli.errors import InputError
+from deblur_cli.files import photo
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif"})
+SUFFIXES = photo.READABLE
 _CELL = 32
+_PLAIN = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
+"""Pillow's modes of 8 bits, which it turns to RGB as one wants; the rest, and what it cannot open, is for files/photo.py."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,15 +139,51 @@ def decode(path: Path, *, longest: int = 0) -> NDArray[np.uint8]:
         InputError: the file cannot be read.
     """
     try:
-        with Image.open(path) as file:
-            if longest:
-                file.draft("RGB", (longest, longest))
-            image = ImageOps.exif_transpose(file).convert("RGB")
+        image = _deep(path) if _is_deep(path) else _plain(path, longest)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"'{path}' cannot be read: {error}.", "Remove it from the folder or replace it.") from error
     if longest and max(image.size) > longest:
         image.thumbnail((longest, longest), Image.Resampling.LANCZOS, reducing_gap=2.0)
     return np.array(image)  # a copy, for torch wants arrays that can be written to
+
+
+def size(path: Path) -> tuple[int, int]:
+    """The two sides of a photograph by its header, in either order: it may lie on its side.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        if _is_deep(path):
+            facts = photo.probe(path)
+            return facts.width, facts.height
+        with Image.open(path) as file:
+            return file.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"'{path}' cannot be read: {error}.", "Remove it from the folder or replace it.") from error
+
+
+def _is_deep(path: Path) -> bool:
+    """Whether a file may hold more than 8 bits, or is none that Pillow opens."""
+    if path.suffix.lower() in {".tif", ".tiff", ".heic", ".heif"}:
+        return True
+    with Image.open(path) as file:
+        return file.mode not in _PLAIN
+
+
+def _plain(path: Path, longest: int) -> Image.Image:
+    with Image.open(path) as file:
+        if longest:
+            file.draft("RGB", (longest, longest))
+        return ImageOps.exif_transpose(file).convert("RGB")
+
+
+def _deep(path: Path) -> Image.Image:
+    pixels = photo.read(path).pixels
+    if pixels.dtype != np.uint8:
+        peak = 65535 if pixels.dtype == np.uint16 else 1
+        pixels = np.rint(np.clip(pixels.astype(np.float32) / peak, 0, 1) * 255).astype(np.uint8)
+    return Image.fromarray(np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3))))
 
 
 def _photograph(path: Path, folder: Path, longest: int) -> Photograph:

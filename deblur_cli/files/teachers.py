@@ -5,6 +5,10 @@ tensors and plain values.
 """
 
 import pickle
+import socket
+import textwrap
+import urllib.parse
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +54,11 @@ def read(path: Path) -> Weights:
     except FileNotFoundError as error:
         raise WeightsError(f"There is no file {path}.", "Give the path of a file with weights.") from error
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
+        # torch's own sentence advises to run whatever code the file holds.
+        pickled = isinstance(error, pickle.UnpicklingError)
+        reason = "it is no file of torch.save, or holds more than tensors" if pickled else _reason(error)
         raise WeightsError(
-            f"{path} cannot be read as weights: {str(error).splitlines()[0] if str(error) else type(error).__name__}.",
+            f"{path} cannot be read as weights: {reason}.",
             "Give a safetensors file, or a .pth file that holds tensors only.",
         ) from error
     return Weights(_plain(found), {}, path.name)
@@ -103,7 +110,12 @@ def fetch_vgg19() -> Weights:
 
 def _from_timm(name: str) -> Mapping[str, Any]:
     import timm
+    from huggingface_hub import try_to_load_from_cache
 
+    published = timm.get_pretrained_cfg(name)
+    home = getattr(published, "hf_hub_id", None)
+    if home and _is_offline() and not isinstance(try_to_load_from_cache(home, "model.safetensors"), str):
+        raise OSError("there is no network")  # timm would try for a minute, and say so twelve times
     # The whole net, so that timm renames what older files call otherwise.
     return timm.create_model(name, pretrained=True).state_dict()
 
@@ -130,4 +142,18 @@ def _plain(found: object) -> dict[str, Tensor]:
 
 
 def _reason(error: Exception) -> str:
-    return str(error).split("\n")[0].rstrip(". ")[:160] or type(error).__name__
+    first = str(error).split("\n")[0].rstrip(". ")
+    return textwrap.shorten(first, 160, placeholder=" ...") or type(error).__name__
+
+
+def _is_offline() -> bool:
+    """Whether the Hub's name leads nowhere; where a proxy is set, it is the proxy's to know."""
+    from huggingface_hub import constants
+
+    if urllib.request.getproxies():
+        return False
+    try:
+        socket.getaddrinfo(urllib.parse.urlsplit(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        return True
+    return False

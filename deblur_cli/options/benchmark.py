@@ -6,8 +6,8 @@ from pathlib import Path
 
 from deblur_cli.errors import UsageError
 
-DATASETS = ("gopro", "hide", "realblur-j", "realblur-r", "reds", "pairs", "synthetic")
-PROTOCOLS = ("gopro", "realblur", "nah", "mimo")
+DATASETS = ("gopro", "hide", "realblur-j", "realblur-r", "reds", "pairs", "synthetic", "blurred")
+PROTOCOLS = ("gopro", "realblur", "nah", "mimo", "blind")
 PERCEPTUAL = ("none", "alex", "vgg")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 FETCHED = ("gopro",)
@@ -23,23 +23,26 @@ class BenchmarkOptions:
     """The options of ``deblur benchmark``. Raises UsageError when they do not fit together."""
 
     dataset: str = "gopro"
-    """One of :data:`DATASETS`; ``synthetic``: sharp photographs, blurred here, the same on every run."""
+    """One of :data:`DATASETS`; ``synthetic``: sharp photographs, blurred here, the same on every run; ``blurred``: blurred
+    photographs of which no sharp version is known."""
     data: str | None = None
     """Folder of the data set or of the photographs; None: DEBLUR_DATA or the user's cache."""
     download: bool = False
     """Fetch the set first if it is not there: GoPro, to :attr:`data`, DEBLUR_DATA or the cache."""
     weights: tuple[str, ...] = ("default",)
     """Names of ``weights.toml`` or paths of checkpoints; each is a row."""
+    ablation: str | None = None
+    """Folder with the nets of the paper's Table 4, which take the place of :attr:`weights`."""
     protocol: str = "auto"
-    """One of :data:`PROTOCOLS`; ``auto``: that of the data set's papers."""
+    """One of :data:`PROTOCOLS`; ``auto``: that of the data set's papers. ``blind`` is that of ``blurred`` and of no other."""
     blur_key: str = "auto"
     """``blur`` or ``blur_gamma``: which of the two blurs that GoPro comes with; ``auto``: that of the protocol."""
     limit: int | None = None
     """Score so many images, evenly chosen; None: all."""
     subset: bool = False
     """Accept another number of pairs than a known set has."""
-    longest: int = 1280
-    """``synthetic`` reduces larger photographs to this many pixels; 0 leaves them."""
+    longest: int | None = None
+    """``synthetic`` and ``blurred`` reduce larger photographs to this many pixels; 0 leaves them; None: see :attr:`reduced`."""
     seed: int = 0
     """Of the movements of ``synthetic``."""
     lpips: str = "none"
@@ -86,7 +89,8 @@ class BenchmarkOptions:
         """The protocol, chosen by the data set where nothing was said."""
         if self.protocol != "auto":
             return self.protocol
-        return "realblur" if self.dataset.startswith("realblur") else "gopro"
+        own = {"realblur-j": "realblur", "realblur-r": "realblur", "blurred": "blind"}
+        return own.get(self.dataset, "gopro")
 
     @property
     def blur(self) -> str:
@@ -94,6 +98,20 @@ class BenchmarkOptions:
         if self.blur_key != "auto":
             return self.blur_key
         return "blur_gamma" if self.measured_by == "nah" and self.dataset == "gopro" else "blur"
+
+    @property
+    def reduced(self) -> int:
+        """The longest side in pixels of ``synthetic`` and ``blurred``; 0: blurred photographs stay as they are."""
+        if self.longest is not None:
+            return self.longest
+        return 1280 if self.dataset == "synthetic" else 0
+
+    @property
+    def reported(self) -> str | None:
+        """Which table of the paper is shown; Table 4 beside its nets on its data set."""
+        if not self.compare_paper:
+            return None
+        return "ablation" if self.ablation and self.dataset == "gopro" else self.dataset
 
     @property
     def split(self) -> str:
@@ -153,10 +171,15 @@ class BenchmarkOptions:
     def _check_together(self) -> None:
         if len(set(self.weights)) < len(self.weights):
             raise UsageError("--weights names the same weights twice.", "Name each once.")
-        if self.dataset == "synthetic" and self.data is None and not self.speed_only:
+        if self.ablation and self.weights != ("default",):
+            raise UsageError("--ablation brings its own weights.", "Leave out --weights.")
+        if self.dataset in {"synthetic", "blurred"} and self.data is None and not self.speed_only:
+            kind = "sharp" if self.dataset == "synthetic" else "blurred"
             raise UsageError(
-                "--dataset synthetic needs sharp photographs.", "Say --data DIR, any folder of your own photographs."
+                f"--dataset {self.dataset} needs {kind} photographs.",
+                "Say --data DIR, any folder of your own photographs.",
             )
+        self._check_blind()
         if self.compare_paper and self.dataset not in REPORTED:
             raise UsageError(
                 f"The paper reports nothing of --dataset {self.dataset}.", f"It does of {', '.join(REPORTED)}."
@@ -165,6 +188,19 @@ class BenchmarkOptions:
             raise UsageError(
                 f"--download does not know where --dataset {self.dataset} lies.", f"It fetches {', '.join(FETCHED)}."
             )
+        self._check_speed()
+
+    def _check_blind(self) -> None:
+        blind = self.dataset == "blurred"
+        if blind != (self.measured_by == "blind"):
+            raise UsageError(
+                f"--protocol {self.measured_by} does not fit --dataset {self.dataset}.",
+                "Leave out --protocol: blind is for blurred photographs, and the others need sharp ones.",
+            )
+        if blind and self.lpips != "none":
+            raise UsageError("--lpips needs sharp images to compare with.", "Leave it out of --dataset blurred.")
+
+    def _check_speed(self) -> None:
         if self.speed_only:
             for name in ("save_images", "report", "resume", "compare_paper", "limit", "download"):
                 if getattr(self, name):

@@ -61,7 +61,8 @@ class RunOptions:
     log_every: int = 50
     """Steps between two lines of the log."""
     val: str | None = None
-    """Folder of pairs, or of sharp photographs, to validate on; None: photographs held out of the data."""
+    """Folder of pairs, or of sharp photographs, to validate on; None: the test split that lies beside the pairs that are
+    trained on, or photographs held out of the data."""
     val_every: int = 2000
     """Steps between two validations."""
     val_count: int = 24
@@ -102,6 +103,10 @@ class RunOptions:
     """Largest standard deviation of that noise; 1 is the whole range."""
     jpeg: float = 0.4
     """Share of synthesised blurred crops that went through JPEG."""
+    kernels: str | None = None
+    """Folder or file of measured kernels of camera shake, which blur a part of the synthesised pairs."""
+    kernel_share: float = 0.2
+    """How large a part of those that are blurred."""
     tensorboard: bool = False
     """Write TensorBoard's events too."""
     profile: bool = False
@@ -139,6 +144,8 @@ class RunOptions:
             raise UsageError(f"--device {self.device} is none of auto, cpu, cuda, cuda:N, mps.", "Say auto.")
         if self.dataset == "photos" and self.data is None:
             raise UsageError("--dataset photos needs a folder of sharp photographs.", "Name it with --data DIR.")
+        if self.kernels is not None and self.dataset != "photos":
+            raise UsageError("--kernels blur photographs; pairs are blurred already.", "Say --dataset photos too.")
         if self.steps is not None and self.epochs is not None:
             raise UsageError("--steps and --epochs both say how long to train.", "Leave one of them out.")
 
@@ -160,7 +167,7 @@ class RunOptions:
             _at_least(self, name, 0)
         for name in ("longest", "max_blur", "final_lr", "room", "read_noise"):
             _at_least(self, name, 0)
-        for name in ("ema", "noise", "jpeg", "still", "objects"):
+        for name in ("ema", "noise", "jpeg", "still", "objects", "kernel_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{_flag(name)} {getattr(self, name):g} is not between 0 and 1.", "Leave it out.")
         if self.lr is not None and self.lr <= 0:

@@ -5,6 +5,7 @@ between the two. Everything is drawn from one seeded generator on the CPU, so th
 device.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +27,8 @@ class Recipe:
     """Share of crops that are not blurred at all."""
     objects: float = 0.3
     """Share of blurred crops in which something moves by itself."""
+    kernels: float = 0.0
+    """Share of blurred crops under a measured kernel in place of a movement, where :func:`blur` is given kernels."""
     linear: float = 0.5
     """Share of crops averaged in linear light (GoPro ``blur_gamma``); the others as sRGB values (GoPro ``blur``)."""
     lights: float = 0.3
@@ -51,7 +54,9 @@ def margin(recipe: Recipe) -> int:
     return int(recipe.max_length) + 8
 
 
-def blur(sharp: Tensor, other: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def blur(
+    sharp: Tensor, other: Tensor, recipe: Recipe, generator: torch.Generator, kernels: Sequence[Tensor] = ()
+) -> tuple[Tensor, Tensor]:
     """Pairs (blurred, sharp) from sharp crops.
 
     Args:
@@ -59,6 +64,8 @@ def blur(sharp: Tensor, other: Tensor, recipe: Recipe, generator: torch.Generato
         other: the same shape: where moving objects are taken from.
         recipe: what to draw from.
         generator: a CPU generator; the only source of chance.
+        kernels: one for each crop, as :func:`blur_with_kernel` takes them, for the share of crops that the recipe says; sides
+            of at most twice the margin. None at all draws as if there were no such thing.
 
     Returns:
         Two tensors (N, 3, H, W) in [0, 1] on the device of ``sharp``.
@@ -68,13 +75,20 @@ def blur(sharp: Tensor, other: Tensor, recipe: Recipe, generator: torch.Generato
     chance = torch.rand(count, 4, generator=generator)
     lengths = recipe.min_length + torch.rand(count, generator=generator) * (recipe.max_length - recipe.min_length)
     lengths = torch.where(chance[:, 0] < recipe.still, 0.0, lengths)
+    shaken = torch.zeros(count, dtype=torch.bool)
+    if kernels:
+        shaken = (torch.rand(count, generator=generator) < recipe.kernels) & (lengths > 0)
+        lengths = torch.where(shaken, 0.0, lengths)
     moves = (chance[:, 1] < recipe.objects) & (lengths > 0)
     linear = chance[:, 2] < recipe.linear
     glow = torch.where(chance[:, 3] < recipe.lights, 1 + 7 * torch.rand(count, generator=generator), 1.0)
     samples = int(min(recipe.max_samples, max(8.0, float(lengths.max()) * 1.3)))
     scene = _Scene.draw(sharp, other, lengths, moves, samples, edge, generator)
     blurred, still = _expose(scene, linear.to(sharp.device), glow.to(sharp.device))
-    return _photograph(blurred, lengths, recipe, generator), still
+    for index in shaken.nonzero().flatten().tolist():
+        one = slice(index, index + 1)
+        blurred[one] = _shake(sharp[one], kernels[index], linear[one], glow[one])[:, :, edge:-edge, edge:-edge]
+    return _photograph(blurred, lengths + shaken, recipe, generator), still
 
 
 def blur_with_kernel(sharp: Tensor, kernel: Tensor) -> Tensor:
@@ -93,7 +107,8 @@ def blur_with_kernel(sharp: Tensor, kernel: Tensor) -> Tensor:
     y = (kernel.sum(1) * torch.arange(height, device=sharp.device)).sum()
     x = (kernel.sum(0) * torch.arange(width, device=sharp.device)).sum()
     shift = (round(height // 2 - float(y)), round(width // 2 - float(x)))
-    kernel = torch.roll(F.pad(kernel, (8, 8, 8, 8)), shift, (0, 1)).flip(0, 1)
+    room = max(8, *(abs(distance) for distance in shift))  # what is rolled over one edge comes back at the other
+    kernel = torch.roll(F.pad(kernel, (room,) * 4), shift, (0, 1)).flip(0, 1)
     sides = (kernel.shape[1] // 2, kernel.shape[0] // 2)
     padded = F.pad(sharp, (sides[0], sides[0], sides[1], sides[1]), mode="reflect")
     return F.conv2d(padded, kernel.expand(sharp.shape[1], 1, -1, -1), groups=sharp.shape[1])
@@ -142,6 +157,13 @@ class _Scene:
         return _light(seen, glow, linear)
 
 
+def _shake(sharp: Tensor, kernel: Tensor, linear: Tensor, glow: Tensor) -> Tensor:
+    """``sharp`` under a measured kernel, as values; averaged as light where ``linear``."""
+    linear, glow = linear.to(sharp.device), glow.to(sharp.device)
+    mean = blur_with_kernel(_light(sharp, glow, linear), kernel)
+    return (camera.to_srgb(mean) if bool(linear.any()) else mean).clamp(0, 1)
+
+
 def _look(image: Tensor, where: Tensor) -> Tensor:
     return F.grid_sample(image, where, mode="bilinear", padding_mode="reflection", align_corners=False)
 
@@ -149,21 +171,26 @@ def _look(image: Tensor, where: Tensor) -> Tensor:
 def _light(image: Tensor, glow: Tensor, linear: Tensor) -> Tensor:
     """Light where ``linear``, brighter by ``glow`` where the image is nearly white; values elsewhere."""
     pick = linear.view(-1, 1, 1, 1)
-    highlight = ((image.amax(1, keepdim=True) - 0.9) / 0.1).clamp(0, 1) ** 2
+    highlight = ((image.amin(1, keepdim=True) - 0.9) / 0.1).clamp(0, 1) ** 2  # a blue sky is no light
     light = camera.to_linear(image) * (1 + (glow.view(-1, 1, 1, 1) - 1) * highlight)
     return torch.where(pick, light, image)
 
 
 def _expose(scene: _Scene, linear: Tensor, glow: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean over the exposure, and the sharp scene at its middle, both as sRGB values."""
+    """The mean over the exposure, and the sharp scene at its middle, both as sRGB values.
+
+    Both are exposed alike: what glows is clipped in the sharp image too, so that what stands still is not changed.
+    """
     samples = scene.camera.samples
     total = scene.at(0, glow, linear=linear)
     for sample in range(1, samples):
         total += scene.at(sample, glow, linear=linear)
-    mean = total / samples
-    blurred = torch.where(linear.view(-1, 1, 1, 1), camera.to_srgb(mean), mean).clamp(0, 1)
-    values = torch.zeros_like(linear)
-    return blurred, scene.at(samples // 2, torch.ones_like(glow), linear=values).clamp(0, 1)
+    middle = scene.at(samples // 2, glow, linear=linear)
+    pick = linear.view(-1, 1, 1, 1)
+    blurred, sharp = (
+        torch.where(pick, camera.to_srgb(light), light).clamp(0, 1) for light in (total / samples, middle)
+    )
+    return blurred, sharp
 
 
 def _blobs(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:

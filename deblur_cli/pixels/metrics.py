@@ -1,8 +1,11 @@
-"""One number per image that says how close a restored image is to the sharp one; the caller averages.
+"""One number per image that says how close a restored image is to the sharp one, or how blurred it looks; the caller averages.
 
 SSIM: Wang et al. Image Quality Assessment: From Error Visibility to Structural Similarity. IEEE TIP 2004, in the two forms that
 deblurring papers report: per channel (scikit-image, BasicSR, DeepDeblur) and over three axes (what MATLAB's ``ssim`` does with
 an RGB array: the numbers of MPRNet, Restormer, NAFNet on GoPro and HIDE).
+
+Blur without a sharp image: Crete et al. The Blur Effect: Perception and Estimation with a New No-Reference Perceptual Blur
+Metric. SPIE 6492, 2007.
 
 Everything is computed in float64: a variance taken as a difference of means loses half the digits of float32.
 """
@@ -15,6 +18,9 @@ from torch.nn import functional as F
 
 _TAPS = 11
 _SIGMA = 1.5
+_LUMA = (0.2125, 0.7154, 0.0721)
+_BOX = 11
+"""Pixels over which an image is blurred once more."""
 
 
 def psnr(restored: Tensor, sharp: Tensor, *, peak: float = 1.0, mask: Tensor | None = None) -> Tensor:
@@ -83,6 +89,42 @@ def ssim_matlab(restored: Tensor, sharp: Tensor, *, peak: float = 1.0) -> Tensor
         return torch.einsum("oc,nchw->nohw", mixing, _smooth(padded))
 
     return _similarity(*(smooth(moment) for moment in _moments(restored, sharp)), peak=peak).mean(dim=(1, 2, 3))
+
+
+def blur(image: Tensor) -> Tensor:
+    """How blurred each image looks: what is left of its edges when it is blurred once more.
+
+    What is sharp loses most of its edges under a box of 11 pixels, what is blurred keeps them. The larger of the two values
+    along the axes counts, for motion blurs along one. Equals scikit-image's ``blur_effect``. Noise makes an image look
+    sharper, and so do false edges: the score compares images, and proves nothing about one.
+
+    Args:
+        image: (N, 3, H, W), any range, H and W at least 11; a ValueError otherwise.
+
+    Returns:
+        (N,) float64 from 0 (sharp) to 1; 1 for an image without any edge.
+    """
+    if image.ndim != 4 or image.shape[1] != 3 or min(image.shape[-2:]) < _BOX:
+        raise ValueError(f"blur is told of (N, 3, H, W) with at least {_BOX} x {_BOX} pixels, not {tuple(image.shape)}")
+    image = image.cpu() if image.device.type == "mps" else image
+    luma = torch.einsum("c,nchw->nhw", image.new_tensor(_LUMA, dtype=torch.float64), image.double())
+    return torch.maximum(_left_of_edges(luma), _left_of_edges(luma.mT))
+
+
+def _left_of_edges(luma: Tensor) -> Tensor:
+    """(N, H, W) to (N,): the share of the change along the last axis that a box along it leaves."""
+    border = _BOX // 2
+    mirrored = torch.cat([luma[..., :border].flip(-1), luma, luma[..., -border:].flip(-1)], dim=-1)
+    before, after = (_edges(each) for each in (luma, F.avg_pool2d(mirrored, (1, _BOX), stride=1)))
+    total = before.sum(dim=(1, 2))
+    left = torch.minimum(before, after).sum(dim=(1, 2))
+    return torch.where(total > 0, left / total, 1.0)
+
+
+def _edges(luma: Tensor) -> Tensor:
+    """Strength of Sobel's edges across the last axis, away from the borders."""
+    change = luma[..., 2:] - luma[..., :-2]
+    return (change[:, :-2] + 2 * change[:, 1:-1] + change[:, 2:]).abs()[:, 1:, 1:]
 
 
 def _comparable(restored: Tensor, sharp: Tensor) -> tuple[Tensor, Tensor]:

@@ -50,10 +50,7 @@ class Scored:
 
     def __str__(self) -> str:
         score = self.score
-        return (
-            f"{score.weights}  {score.name}  PSNR {score.before['psnr']:.2f} -> {score.after['psnr']:.2f} dB "
-            f"({score.gain:+.2f})  {score.seconds:.2f} s"
-        )
+        return f"{score.weights}  {score.name}  {score.told}  {score.seconds:.2f} s"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -35,8 +35,9 @@ def load(net: str, device: torch.device) -> tuple[Distance | None, str]:
             if importlib.util.find_spec("torchmetrics"):
                 return _of_torchmetrics(net, device), f"LPIPS ({net}) by torchmetrics"
     except (OSError, ImportError, RuntimeError) as error:  # no network for the backbone, no torchvision for the library
-        return None, f"LPIPS is left out: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-    return None, "LPIPS is left out: pip install lpips brings it."
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return None, f"LPIPS ({net}) is left out, for the weights of its features cannot be had: {why}"
+    return None, f"LPIPS ({net}) is left out, for no library here has it: pip install lpips brings one."
 
 
 def _of_lpips(net: str, device: torch.device) -> Distance:

@@ -1,6 +1,7 @@
 """All that was measured as a file: JSON with everything, CSV with a line per image; and JSON back, to go on from it."""
 
 import csv
+import hashlib
 import importlib.metadata
 import io
 import json
@@ -47,6 +48,11 @@ class Record:
     scores: Sequence[Score]
 
     @property
+    def part(self) -> str:
+        """How many images of how many, in words."""
+        return f"{self.images:,} of {self.known:,}" if self.images != self.known else f"{self.images:,}"
+
+    @property
     def complete(self) -> bool:
         """Whether every image has been scored with all weights."""
         return len(self.scores) == self.images * len(self.weights)
@@ -57,6 +63,27 @@ def versions() -> dict[str, str]:
     found = {"deblur": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
     opencv = next((each for each in map(_version, ("opencv-python", "opencv-python-headless")) if each), "")
     return found | {"opencv": opencv, "numpy": _version("numpy"), "pillow": _version("pillow")}
+
+
+def weights(name: str, path: Path, *, net: str, device: torch.device, precision: str) -> Weights:
+    """What there is to tell of the checkpoint ``path``, and of what it runs on.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    card = f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+    digest = hashlib.sha256(disk.read(path)).hexdigest()
+    return Weights(name=name, sha256=digest, net=net, device=card, precision=precision)
+
+
+def facts(record: Record) -> list[str]:
+    """How the scores were made, in sentences."""
+    told = [
+        f"{each.name}: {each.net} on {each.device} in {each.precision}, sha256 {each.sha256}."
+        for each in record.weights
+    ]
+    made_with = ", ".join(f"{name} {version}" for name, version in versions().items())
+    return [f"{record.part} images; {record.settings['comparison']}.", *told, f"Made with {made_with}."]
 
 
 def write_json(path: Path, record: Record, rows: Sequence[Row], extra: Mapping[str, Any] | None = None) -> None:

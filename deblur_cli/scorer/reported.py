@@ -22,7 +22,7 @@ class Reported:
 
 
 def rows(dataset: str) -> list[Reported]:
-    """The rows of the paper for ``dataset``, in its order; none where it reports none."""
+    """The rows of the paper for ``dataset``, or for ``ablation``, in its order; none where it reports none."""
     table: dict[str, Any] = _tables().get(dataset, {})
     return [Reported(source=table["source"], **row) for row in table.get("rows", [])]
 

@@ -1,7 +1,7 @@
-"""What is scored, image by image: pairs of a data set, or pairs made of sharp photographs."""
+"""What is scored, image by image: pairs of a data set, pairs made of sharp photographs, or blurred photographs alone."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,17 +18,17 @@ from deblur_cli.scorer import synthetic
 
 _AHEAD = 2
 _SMALLEST = 11
-"""Pixels on the short side, which SSIM needs."""
+"""Pixels on the short side, which SSIM and the blur score need."""
 
 Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image to be restored, and the sharp one."""
+    """One image to be restored, and the sharp one where there is one."""
 
     name: str
-    read: Callable[[], tuple[Pixels, Pixels]]
+    read: Callable[[], tuple[Pixels, Pixels | None]]
     """Blurred and sharp, (H, W, 3) each. Raises InputError with the name of a file that cannot be read."""
 
     @property
@@ -55,21 +55,30 @@ def of_photographs(folder: Path, *, longest: int, seed: int) -> list[Sample]:
     Raises:
         InputError: no folder, or no photographs in it.
     """
-    paths = photos.names(folder)
-    names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
-    if len(set(names)) < len(names):  # a.jpg beside a.png
-        names = [path.relative_to(folder).as_posix() for path in paths]
     return [
-        Sample(f"{kind}/{name}", partial(_blurred, path, kind, index, longest, seed))
-        for index, (path, name) in enumerate(zip(paths, names, strict=True))
+        Sample(f"{kind}/{name}", partial(_synthetic, path, kind, index, longest, seed))
+        for index, (name, path) in enumerate(_named(folder))
         for kind in synthetic.CLASSES
     ]
 
 
-def ahead(samples: Sequence[Sample]) -> Iterator[tuple[Sample, Pixels, Pixels]]:
+def of_blurred(folder: Path, *, longest: int) -> list[Sample]:
+    """The photographs of a folder, of which no sharp version is known.
+
+    Args:
+        folder: read with everything below it.
+        longest: larger photographs are reduced to it, in pixels; 0 leaves them as they are.
+
+    Raises:
+        InputError: no folder, or no photographs in it.
+    """
+    return [Sample(name, partial(_blurred, path, longest)) for name, path in _named(folder)]
+
+
+def ahead(samples: Sequence[Sample]) -> Generator[tuple[Sample, Pixels, Pixels | None]]:
     """Each sample with its images, read by other threads while the last one is at work."""
     with ThreadPoolExecutor(_AHEAD, thread_name_prefix="deblur-read") as pool:
-        waiting: deque[Future[tuple[Pixels, Pixels]]] = deque()
+        waiting: deque[Future[tuple[Pixels, Pixels | None]]] = deque()
         try:
             for index, sample in enumerate(samples):
                 while len(waiting) < _AHEAD and index + len(waiting) < len(samples):
@@ -77,6 +86,15 @@ def ahead(samples: Sequence[Sample]) -> Iterator[tuple[Sample, Pixels, Pixels]]:
                 yield sample, *waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _named(folder: Path) -> list[tuple[str, Path]]:
+    """The photographs of a folder with names that tell them apart."""
+    paths = photos.names(folder)
+    names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
+    if len(set(names)) < len(names):  # a.jpg beside a.png
+        names = [path.relative_to(folder).as_posix() for path in paths]
+    return list(zip(names, paths, strict=True))
 
 
 def _read_pair(pair: pairs.Pair) -> tuple[Pixels, Pixels]:
@@ -94,15 +112,24 @@ def _read_pair(pair: pairs.Pair) -> tuple[Pixels, Pixels]:
 
 
 def _eight_bits(path: Path) -> Pixels:
+    """The pixels, rounded to 8 bits where they have more: the protocols compare 8-bit images."""
     pixels: Any = photo.read(path).pixels
     if pixels.dtype != np.uint8:
-        raise InputError(
-            f"'{path}' has samples of {pixels.dtype}; scores are compared on 8-bit images.", "Convert it to 8 bits."
-        )
+        peak = 65535 if pixels.dtype == np.uint16 else 1
+        pixels = np.rint((pixels.astype(np.float32) / peak).clip(0, 1) * 255).astype(np.uint8)
     return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
 
 
-def _blurred(path: Path, kind: str, index: int, longest: int, seed: int) -> tuple[Pixels, Pixels]:
+def _blurred(path: Path, longest: int) -> tuple[Pixels, None]:
+    pixels = photos.decode(path, longest=longest)
+    if min(pixels.shape[:2]) < _SMALLEST:
+        raise InputError(
+            f"'{path}' has {_size(pixels)} pixels; the blur score needs {_SMALLEST} on each side.", "Remove it."
+        )
+    return pixels, None
+
+
+def _synthetic(path: Path, kind: str, index: int, longest: int, seed: int) -> tuple[Pixels, Pixels]:
     pixels = photos.decode(path, longest=longest)
     if min(pixels.shape[:2]) < synthetic.SMALLEST:
         raise InputError(

@@ -3,10 +3,23 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 _MOST_CLASSES = 24
-SEVERITIES = ("severe", "medium", "mild")
-"""Thirds of the images by the PSNR of the input, the lowest first."""
+_SEVERITIES = ("severe", "medium", "mild")
+"""Thirds of the images by how blurred the input is: by its PSNR, or by its blur score where there is no PSNR."""
+MEASURES: Mapping[str, str] = MappingProxyType(
+    {
+        "psnr": "PSNR",
+        "ssim": "SSIM",
+        "ssim2d": "SSIM 2-D",
+        "psnr unaligned": "PSNR unaligned",
+        "blur": "Blur",
+        "lpips alex": "LPIPS alex",
+        "lpips vgg": "LPIPS vgg",
+    }
+)
+"""What a table calls each measure; ``blur`` and LPIPS are the better the lower."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +45,22 @@ class Score:
 
     @property
     def gain(self) -> float:
-        """By how many dB PSNR rose; 0 where both are infinite."""
-        before, after = self.before["psnr"], self.after["psnr"]
-        return 0.0 if before == after else after - before
+        """By how many dB PSNR rose, 0 where both are infinite; by how much the blur score fell where there is no PSNR."""
+        after = _severity(self.after)
+        return 0.0 if after == self.severity else self.severity - after
+
+    @property
+    def severity(self) -> float:
+        """The larger, the more blurred is the input; comparable only with scores of the same protocol."""
+        return _severity(self.before)
+
+    @property
+    def told(self) -> str:
+        """What was gained, in words."""
+        name = main(self.before)
+        before, after = (shown(name, side[name]) for side in (self.before, self.after))
+        unit = " dB" if name == "psnr" else ""
+        return f"{MEASURES[name]} {before} -> {after}{unit} ({gained(name, self.gain)})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,14 +69,14 @@ class Row:
 
     weights: str
     group: str
-    """``all``, one of :data:`SEVERITIES`, or ``class NAME``."""
+    """``all``, ``severe``, ``medium``, ``mild``, or ``class NAME``."""
     images: int
     before: Mapping[str, float]
     after: Mapping[str, float]
     gain: float
-    """In dB."""
+    """As of a score."""
     worse: float
-    """Share of the images whose PSNR fell."""
+    """Share of the images whose gain is negative."""
     unaligned: int | None
     """Results for which no alignment was found, which were compared in place; None where the protocol aligns nothing."""
     seconds: float
@@ -70,13 +96,37 @@ def rows(scores: Sequence[Score]) -> list[Row]:
     return found
 
 
+def main(measures: Mapping[str, float]) -> str:
+    """The measure that severity and gain are told in: ``psnr``, or ``blur`` where there is none."""
+    return "psnr" if "psnr" in measures else "blur"
+
+
+def shown(name: str, value: float) -> str:
+    """A value of the measure ``name`` with as many places as mean something."""
+    return f"{value:.{_places(name)}f}"
+
+
+def gained(name: str, gain: float) -> str:
+    """A gain in the measure ``name``, with its sign."""
+    return f"{gain:+.{_places(name)}f}"
+
+
+def _places(name: str) -> int:
+    return 2 if name.startswith("psnr") else 4
+
+
+def _severity(measures: Mapping[str, float]) -> float:
+    name = main(measures)
+    return -measures[name] if name == "psnr" else measures[name]
+
+
 def _by_severity(scores: Sequence[Score]) -> list[tuple[str, list[Score]]]:
     count = len(scores)
-    if count < len(SEVERITIES):
+    if count < len(_SEVERITIES):
         return []
-    order = sorted(scores, key=lambda score: (score.before["psnr"], score.name))
-    edges = [index * count // len(SEVERITIES) for index in range(len(SEVERITIES) + 1)]
-    return [(name, order[low:high]) for name, low, high in zip(SEVERITIES, edges, edges[1:], strict=False)]
+    order = sorted(scores, key=lambda score: (-score.severity, score.name))
+    edges = [index * count // len(_SEVERITIES) for index in range(len(_SEVERITIES) + 1)]
+    return [(name, order[low:high]) for name, low, high in zip(_SEVERITIES, edges, edges[1:], strict=False)]
 
 
 def _by_class(scores: Sequence[Score]) -> list[tuple[str, list[Score]]]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur_cli.errors import InputError
-from deblur_cli.files import pairs, photos
+from deblur_cli.files import kernels, pairs, photos
 from deblur_cli.pixels import blurring
 from deblur_cli.trainer.crew import Crew
 from deblur_cli.trainer.folder import FolderPairs, check_sizes
@@ -45,12 +45,14 @@ class DataDials:
     noise: float = 0.5
     read_noise: float = 0.01
     jpeg: float = 0.4
+    kernels: str | None = None
+    kernel_share: float = 0.2
 
     @property
     def recipe(self) -> blurring.Recipe:
         """Of synthesised blur."""
         same = {name: getattr(self, name) for name in ("still", "objects", "noise", "read_noise", "jpeg")}
-        return blurring.Recipe(max_length=self.max_blur, **same)
+        return blurring.Recipe(max_length=self.max_blur, kernels=self.kernel_share, **same)
 
     @property
     def threads(self) -> int:
@@ -73,6 +75,9 @@ class Data:
         self._album: photos.Album | None = None
         self._held_out: photos.Album | None = None
         self._pairs: pairs.Pairs | None = None
+        self._kernels: list[kernels.Kernel] = []
+        if dials.kernels is not None:
+            self._kernels = kernels.load(Path(dials.kernels), largest=2 * blurring.margin(dials.recipe))
         if dials.dataset == "photos":
             self._open_album(Path(dials.data or "."))
         else:
@@ -84,7 +89,9 @@ class Data:
         if self._album is None:
             return str(self._pairs)
         aside = len(self._held_out.photographs) if self._held_out else 0
-        return f"{self._album}, blurred on the fly" + (f", {aside} more held out to validate on" if aside else "")
+        measured = f", {self._dials.kernel_share:.0%} by {len(self._kernels)} kernels" if self._kernels else ""
+        held_out = f", {aside} more held out to validate on" if aside else ""
+        return f"{self._album}, blurred on the fly{measured}{held_out}"
 
     def __len__(self) -> int:
         """Photographs or pairs: what an epoch passes through once."""
@@ -96,7 +103,12 @@ class Data:
         if self._pairs is not None:
             return f"{self._pairs.title} ({len(self)} pairs)"
         folder = self._album.folder.resolve().name if self._album else ""
-        return f"{len(self)} sharp photographs ('{folder}') with synthesised blur of up to {self._dials.max_blur:g} px"
+        measured = ""
+        if self._dials.kernels is not None:
+            name = Path(self._dials.kernels).resolve().name
+            measured = f", {self._dials.kernel_share:.0%} of it by {len(self._kernels)} measured kernels ('{name}')"
+        blurred = f"synthesised blur of up to {self._dials.max_blur:g} px{measured}"
+        return f"{len(self)} sharp photographs ('{folder}') with {blurred}"
 
     def source(self, *, batch: int, seed: int, crew: Crew) -> PairSource:
         """The batches of this process."""
@@ -115,11 +127,28 @@ class Data:
         if album is None:
             raise ValueError("there are neither pairs nor photographs")
         if crew.device.type != "cpu":
-            return DevicePhotos(album, self._dials.recipe, crop=self._crop, slots=slots, seed=seed, device=crew.device)
+            return DevicePhotos(
+                album,
+                self._dials.recipe,
+                crop=self._crop,
+                slots=slots,
+                seed=seed,
+                device=crew.device,
+                kernels=self._kernels,
+            )
         dials = PoolDials(
             pairs=self._dials.pool_size, reuse=self._dials.reuse, room=self._dials.room, workers=self._dials.processes
         )
-        return PooledPhotos(album, self._dials.recipe, dials, crop=self._crop, batch=batch, slots=slots, seed=seed)
+        return PooledPhotos(
+            album,
+            self._dials.recipe,
+            dials,
+            crop=self._crop,
+            batch=batch,
+            slots=slots,
+            seed=seed,
+            kernels=self._kernels,
+        )
 
     def views(self) -> list[View]:
         """What the net is validated on: the folder of ``--val``, or photographs that were held out."""
@@ -127,6 +156,8 @@ class Data:
         if dials.val_count == 0:
             return []
         cut = {"side": max(dials.val_crop, self._multiple), "multiple": self._multiple}
+        if dials.val is None and self._pairs is not None:
+            return from_pairs(self._tested(self._pairs), count=dials.val_count, **cut)
         if dials.val is None:
             return from_photos(self._held_out, dials.recipe, **cut) if self._held_out else []
         folder = Path(dials.val)
@@ -138,6 +169,18 @@ class Data:
         album = photos.load(folder, smallest=smallest, threads=max(1, dials.threads))
         chosen = [index * len(album.photographs) // dials.val_count for index in range(dials.val_count)]
         return from_photos(album.part(list(dict.fromkeys(chosen))), dials.recipe, **cut)
+
+    def _tested(self, trained: pairs.Pairs) -> pairs.Pairs:
+        """The test split of the data set, where it lies beside what is trained on; else nothing."""
+        dials = self._dials
+        folder = Path(dials.data) if dials.data else None
+        split = "val" if dials.dataset == "reds" else "test"
+        try:
+            found = pairs.find(dials.dataset, folder, split=split, blur_key=dials.blur_key, subset=True)
+        except InputError:
+            return pairs.Pairs("nothing", ())
+        known = {pair.blurred for pair in trained.pairs}
+        return pairs.Pairs(found.title, tuple(pair for pair in found.pairs if pair.blurred not in known))
 
     def _open_album(self, folder: Path) -> None:
         dials = self._dials

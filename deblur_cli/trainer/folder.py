@@ -5,11 +5,10 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from deblur_cli.errors import InputError
-from deblur_cli.files import pairs
+from deblur_cli.files import pairs, photos
 from deblur_cli.trainer import sources
 from deblur_cli.trainer.validation import read_pair
 
@@ -93,11 +92,7 @@ def check_sizes(found: Sequence[pairs.Pair], crop: int) -> None:
         InputError: a crop is larger than an image.
     """
     for pair in found:
-        try:
-            with Image.open(pair.sharp) as image:
-                width, height = image.size
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise InputError(f"'{pair.sharp}' cannot be read: {error}.", "Remove the pair or replace it.") from error
+        width, height = photos.size(pair.sharp)
         if min(width, height) < crop:
             raise too_small(pair, width, height, crop)
 

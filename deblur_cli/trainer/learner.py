@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from deblur_cli.errors import UsageError
 from deblur_cli.pixels.losses import Losses
 from deblur_cli.trainer.crew import Crew
 from deblur_cli.trainer.muon import MuonAdamW
@@ -47,7 +48,12 @@ class Learner:
             for mean, parameter in zip(self.average.parameters(), self.net.parameters(), strict=True)
             if parameter.requires_grad
         ]
-        self._optimiser = _optimiser(_groups(self.net, rate_of or (lambda _: 1.0)), plan)
+        self._factors = {
+            name: rate_of(name) if rate_of else 1.0
+            for name, parameter in self.net.named_parameters()
+            if parameter.requires_grad
+        }
+        self._optimiser = _optimiser(_groups(self.net, self._factors), plan)
         self._scaler = torch.amp.GradScaler(crew.device.type, enabled=plan.precision == "fp16")
         if plan.compile:
             _compile(self.net)
@@ -112,13 +118,29 @@ class Learner:
             "names": list(self._names),
             "sums": self._sums,
             "counts": self._counts,
+            "factors": self._factors,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from :meth:`state`."""
+        """Continue from :meth:`state`.
+
+        Raises:
+            UsageError: it is of another optimiser, or trains other parameters.
+        """
+        factors: Mapping[str, float] = state.get("factors", self._factors)
+        if factors.keys() != self._factors.keys():
+            raise UsageError("The run trains other parameters.", "Say or leave out --freeze-prior as it began.")
+        self._factors = dict(factors)  # those of a run that began from a checkpoint; a resumed one need not name it
+        self._optimiser = _optimiser(_groups(self.net, self._factors), self._plan)
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
-        self._optimiser.load_state_dict(state["optimiser"])
+        try:
+            self._optimiser.load_state_dict(state["optimiser"])
+        except (KeyError, ValueError) as error:
+            raise UsageError(
+                f"The run has another optimiser than {self._plan.optimiser}, or trains other parameters.",
+                "Say --optimiser and --freeze-prior as it began, or begin anew with --init from its last.safetensors.",
+            ) from error
         if self._scaler.is_enabled() and state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])
@@ -158,12 +180,11 @@ class _Graded(nn.Module):
         return {"total": losses.total, **losses.terms}
 
 
-def _groups(net: nn.Module, rate_of: Callable[[str], float]) -> list[dict[str, Any]]:
+def _groups(net: nn.Module, factors: Mapping[str, float]) -> list[dict[str, Any]]:
     """The trained parameters by the factor of their learning rate."""
     groups: dict[float, list[nn.Parameter]] = {}
-    for name, parameter in net.named_parameters():
-        if parameter.requires_grad:
-            groups.setdefault(rate_of(name), []).append(parameter)
+    for name, factor in factors.items():
+        groups.setdefault(factor, []).append(net.get_parameter(name))
     return [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
 
 

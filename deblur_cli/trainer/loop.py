@@ -26,6 +26,8 @@ from deblur_cli.trainer.state import State, load, path_in, save
 Validation = Callable[[nn.Module], Mapping[str, float]]
 """Scores a net; the first score decides, higher is better. Every process of the crew calls it and gets the same."""
 
+_SCORING = ("val", "val_count", "val_crop", "hold_out", "scored")
+"""Dials that decide what a score means: where one has changed, the best score of before says nothing."""
 _VOTE_EVERY = 5
 """Steps between two votes of a crew on whether to stop."""
 
@@ -136,14 +138,17 @@ class _Run:
     saved_step: int = 0
     slowest: float = 0.0
     """Seconds that a step and what it brought took at most."""
+    saving: float = 0.0
+    """Seconds that the last save took."""
 
     def restore(self) -> None:
         """Take the place of the run that the folder holds."""
         found = load(self.out, net=self.label.net, config=self.label.config)
         self.learner.restore(found.learner)
         self.step = self.saved_step = found.step
-        self.best = found.best
         before = found.dials
+        same = all(before.get(name) == self.dials.get(name) for name in _SCORING)
+        self.best = found.best if same else None
         self.changed = {name: (before[name], now) for name, now in self.dials.items() if before.get(name, now) != now}
 
     def events(self) -> Iterator[Event]:
@@ -188,6 +193,7 @@ class _Run:
             with self.clock.paused():
                 yield from self._validated(self.validation)
         self.slowest = max(self.slowest, time.monotonic() - began)
+        self.spell.reserve = 1 + self.slowest + 2 * self.saving
 
     def _measured(self, feed: Feed) -> Step:
         losses, skipped, row = self.learner.read()
@@ -243,7 +249,7 @@ class _Run:
             return Unsaved(step=self.step, reason=error.strerror or str(error))
         self.saved_step = self.step
         trouble = self._keep("last")
-        self.spell.reserve = 1 + self.slowest + 2 * (time.monotonic() - began)
+        self.saving = time.monotonic() - began
         return trouble or Saved(step=self.step, path=path_in(self.out))
 
     def _keep(self, name: str) -> Unsaved | None:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 _ROUNDS = 5
+_REST = 0.3
+"""Factor of the rate for what AdamW moves: nets without normalisation diverge at the rates that Muon can bear."""
 _IMAGE = 12
 """Most channels of an image at the border of a net, pixel-unshuffled once: layers that touch it stay with AdamW."""
 
@@ -22,7 +24,8 @@ class MuonAdamW:
     """Both optimisers as one, with the face of torch's: groups of filters by Muon, the other groups by AdamW.
 
     Args:
-        groups: dicts with ``params`` and whatever else the caller wants to find again in ``param_groups``.
+        groups: dicts with ``params``, perhaps ``factor`` of the learning rate, and whatever else the caller wants to find
+            again in ``param_groups``.
         weight_decay: of both, decoupled.
         momentum: of Muon.
     """
@@ -34,7 +37,8 @@ class MuonAdamW:
             for target, wanted in ((filters, True), (others, False)):
                 chosen = [p for p in group["params"] if _is_filter(p) is wanted]
                 if chosen:
-                    target.append({**group, "params": chosen})
+                    factor = group.get("factor", 1.0) * (1.0 if wanted else _REST)
+                    target.append({**group, "params": chosen, "factor": factor})
         self._filters = _Muon(filters, weight_decay=weight_decay, momentum=momentum)
         self._others = torch.optim.AdamW(
             others, lr=torch.finfo(torch.float32).tiny, betas=(0.9, 0.999), weight_decay=weight_decay, fused=True

@@ -9,7 +9,7 @@ uses, and what is in it, follows from the seed alone: neither the number of work
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deblur_cli.errors import DeviceError
+from deblur_cli.files.kernels import Kernel
 from deblur_cli.files.photos import Album
 from deblur_cli.pixels import blurring
 from deblur_cli.trainer import sources
@@ -52,10 +53,20 @@ class PooledPhotos:
     on_device = False
 
     def __init__(
-        self, album: Album, recipe: blurring.Recipe, dials: PoolDials, *, crop: int, batch: int, slots: range, seed: int
+        self,
+        album: Album,
+        recipe: blurring.Recipe,
+        dials: PoolDials,
+        *,
+        crop: int,
+        batch: int,
+        slots: range,
+        seed: int,
+        kernels: Sequence[Kernel] = (),
     ) -> None:
         self._album = album
         self._recipe = recipe
+        self._kernels = kernels
         self._crop = crop
         self._slots = slots
         self._seed = seed
@@ -118,7 +129,8 @@ class PooledPhotos:
             np.ascontiguousarray(piece)
             for piece in sources.pieces(self._album, self._side, self._seed, generation, slot)
         )
-        task = (sharp, other, self._side, self._recipe, self._seed, generation, slot)
+        kernel = sources.kernel(self._kernels, self._seed, generation, slot)
+        task = (sharp, other, self._side, self._recipe, kernel, self._seed, generation, slot)
         if self._workers:
             return self._workers.submit(_make, *task)
         done: Future[tuple[_Pixels, _Pixels]] = Future()
@@ -135,12 +147,20 @@ class PooledPhotos:
 
 
 def _make(
-    sharp: _Pixels, other: _Pixels, side: int, recipe: blurring.Recipe, seed: int, generation: int, slot: int
+    sharp: _Pixels,
+    other: _Pixels,
+    side: int,
+    recipe: blurring.Recipe,
+    kernels: Sequence[Kernel],
+    seed: int,
+    generation: int,
+    slot: int,
 ) -> tuple[_Pixels, _Pixels]:
     """One pair, (H, W, 3) each."""
     with torch.inference_mode():
         scene, things = (sources.reduced(sources.stack([square]), side).contiguous() for square in (sharp, other))
-        pair = blurring.blur(scene, things, recipe, sources.generator(seed, generation, slot))
+        lot = sources.generator(seed, generation, slot)
+        pair = blurring.blur(scene, things, recipe, lot, [torch.from_numpy(kernel) for kernel in kernels])
         blurred, still = (
             np.ascontiguousarray(image[0].permute(1, 2, 0).mul(255).round_().clamp_(0, 255).byte().numpy())
             for image in pair

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from deblur_cli.files.kernels import Kernel
 from deblur_cli.files.photos import Album
 from deblur_cli.pixels import blurring
 
@@ -19,6 +20,7 @@ _TRIES = 6
 _ZOOMS = (1.0, 1.0, 1.0, 0.75, 0.6)
 """By how much squares are reduced, each as likely."""
 _CROP, _ITEM, _BLUR = range(3)
+_KERNEL = 4
 """Streams of chance that never meet."""
 
 
@@ -80,6 +82,14 @@ def pieces(album: Album, side: int, seed: int, *where: int) -> tuple[NDArray[np.
     return first, second
 
 
+def kernel(kernels: Sequence[Kernel], seed: int, *where: int) -> Sequence[Kernel]:
+    """One of the kernels, alone; none where there are none."""
+    if not kernels:
+        return ()
+    chosen = int(chance(seed, _KERNEL, *where).integers(len(kernels)))
+    return kernels[chosen : chosen + 1]
+
+
 def reduced(square: Tensor, side: int) -> Tensor:
     """(N, 3, S, S) in [0, 1] as (N, 3, side, side)."""
     if square.shape[-1] == side:
@@ -131,10 +141,19 @@ class DevicePhotos:
     on_device = True
 
     def __init__(
-        self, album: Album, recipe: blurring.Recipe, *, crop: int, slots: range, seed: int, device: torch.device
+        self,
+        album: Album,
+        recipe: blurring.Recipe,
+        *,
+        crop: int,
+        slots: range,
+        seed: int,
+        device: torch.device,
+        kernels: Sequence[Kernel] = (),
     ) -> None:
         self._album = album
         self._recipe = recipe
+        self._kernels = kernels
         self._side = crop + 2 * blurring.margin(recipe)
         self._slots = slots
         self._seed = seed
@@ -145,7 +164,9 @@ class DevicePhotos:
         sharp, other = (
             torch.cat(squares) for squares in zip(*(self._pieces(step, slot) for slot in self._slots), strict=True)
         )
-        blurred, still = blurring.blur(sharp, other, self._recipe, generator(self._seed, step, self._slots.start))
+        kernels = [each for slot in self._slots for each in kernel(self._kernels, self._seed, step, slot)]
+        lot = generator(self._seed, step, self._slots.start)
+        blurred, still = blurring.blur(sharp, other, self._recipe, lot, [torch.from_numpy(each) for each in kernels])
         layout = torch.channels_last
         return blurred.contiguous(memory_format=layout), still.contiguous(memory_format=layout)
 

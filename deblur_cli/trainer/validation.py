@@ -18,6 +18,10 @@ from deblur_cli.trainer.crew import Crew
 
 _Pixels = NDArray[np.uint8]
 _SHOWN = 6
+_SHARP = 60.0
+"""From this PSNR on, in dB, a view counts as sharp already."""
+_MOST = 100.0
+"""PSNR of an image that is restored to the last bit, which would be infinite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,9 @@ class View:
 class Validation:
     """Scores a net on fixed views: the mean PSNR, SSIM, the gain over the blurred views, and the gain of each class.
 
-    Classes are what the names begin with, up to the first hyphen, where that makes more than one and few.
+    Views that are sharp already count in none of these, for whatever a net does to them it loses: an untouched one has a PSNR
+    without end. ``kept`` tells the mean PSNR of what the net makes of them. Classes are what the names begin with, up to the
+    first hyphen, where that makes more than one and few.
     """
 
     def __init__(self, views: Sequence[View], crew: Crew, *, sheet: Path | None = None) -> None:
@@ -60,12 +66,17 @@ class Validation:
         return self._means(rows)
 
     def _means(self, rows: Tensor) -> dict[str, float]:
-        rows = rows.clamp(max=100)  # an image restored to the last bit has an infinite PSNR
-        psnr, ssim, before = rows.mean(0).tolist()
+        sharp = rows[:, 2] >= _SHARP
+        rows = rows.clamp(max=_MOST)
+        counted = ~sharp if not bool(sharp.all()) else sharp
+        psnr, ssim, before = rows[counted].mean(0).tolist()
         scores = {"psnr": psnr, "ssim": ssim, "gain": psnr - before}
         for name in self._classes:
-            mine = torch.tensor([view.name.split("-")[0] == name for view in self._views])
-            scores[f"gain {name}"] = float((rows[mine, 0] - rows[mine, 2]).mean())
+            mine = counted & torch.tensor([view.name.split("-")[0] == name for view in self._views])
+            if bool(mine.any()):
+                scores[f"gain {name}"] = float((rows[mine, 0] - rows[mine, 2]).mean())
+        if bool((sharp & ~counted).any()):
+            scores["kept"] = float(rows[sharp, 0].mean())
         return scores
 
 

@@ -1,5 +1,6 @@
 """What all training commands make of the words that they share: the plan of the run, its description, its preview."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -23,6 +24,8 @@ _NOT_THE_RUN = frozenset(
     {"out", "resume", "max_time", "workers", "profile", "preview", "tensorboard", "device", "threads"}
 )
 """Words that change nothing of what a run computes."""
+_PATHS = frozenset({"data", "val", "init", "prior_weights", "teacher_weights", "perceptual", "kernels"})
+"""Words that may name a place on somebody's disk."""
 
 
 class Recipe(Protocol):
@@ -105,22 +108,34 @@ def plan_of(words: Any, recipe: Recipe, *, count: int, device: torch.device) -> 
 
 
 def made_with(command: str, words: Any) -> str:
-    """What a label says of how its checkpoint was made: version, command, and the words that were said."""
+    """What a label says of how its checkpoint was made: version, command, and the words that change what a run computes.
+
+    Of files and folders it says the name alone: where they lay means nothing to anybody else.
+    """
     said = [
-        f"--{field.name.replace('_', '-')} {getattr(words, field.name)}"
+        _said(field.name, getattr(words, field.name))
         for field in fields(words)
         if field.default is not MISSING
         and getattr(words, field.name) != field.default
-        and field.name not in {"resume", "max_time", "out"}
+        and field.name not in _NOT_THE_RUN | {"save_every", "log_every"}
     ]
     return f"deblur {__version__}: {' '.join([command, *said])}"
+
+
+def _said(name: str, value: Any) -> str:
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    if name in _PATHS:
+        value = Path(value).resolve().name
+    return f"--{flag} {shlex.quote(str(value))}"
 
 
 def described(words: Any, data: Data) -> Mapping[str, str]:
     """What a resumed run is compared with, beside its plan."""
     left_out = _NOT_THE_RUN | {field.name for field in fields(Plan)}
     said = {field.name: str(getattr(words, field.name)) for field in fields(words) if field.name not in left_out}
-    return {"pairs": str(data), **said}
+    return {"pairs": str(data), "scored": "blurred views", **said}
 
 
 def write_preview(words: Any, recipe: Recipe, data: Data, crew: Crew) -> Previewed:
