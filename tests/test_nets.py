@@ -1,4 +1,4 @@
-"""Laws that every net keeps, on the smallest config of each; new nets join by a row in TINY."""
+"""The catalogue of nets, and the laws of the UNet on the smallest configs; those of all nets: ``nets/test_every_net.py``."""
 
 import json
 from dataclasses import replace
@@ -47,10 +47,6 @@ def picture(height, width, count=1):
     return (0.5 + 0.5 * torch.sin(wave)).reshape(count, 3, height, width).float()
 
 
-def parameters(net):
-    return sum(parameter.numel() for parameter in net.parameters())
-
-
 class Held(TorchDispatchMode):
     """Counts the bytes of all tensors that are alive at once, ``beside`` left out."""
 
@@ -68,36 +64,6 @@ class Held(TorchDispatchMode):
                 finalize(storage, self.alive.pop, storage._cdata, None)
         self.peak = max(self.peak, sum(self.alive.values()))
         return result
-
-
-def test_every_net_has_a_tiny_config_here():
-    assert {net for net, _ in TINY.values()} == set(NETS)
-    assert {net for net, _ in PRESETS.values()} == set(NETS)
-
-
-@pytest.mark.parametrize(
-    ("preset", "count"),
-    [
-        ("unet", 2_623_619),
-        ("unet-48", 5_893_827),
-        ("unet-narrow", 3_141_708),
-        ("unet-fast", 1_769_148),
-        ("unet-sp", 6_462_979),
-        ("unet-sp-small", 5_097_603),
-        ("unet-sp-large", 12_173_059),
-        ("unet-narrow-sp", 3_526_876),
-        ("unet-fast-sp", 2_138_076),
-    ],
-)
-def test_presets_have_their_parameter_counts(preset, count):
-    name, config = PRESETS[preset]
-    with torch.device("meta"):
-        assert parameters(build(name, to_mapping(config))) == count
-
-
-def test_every_preset_is_counted_above():
-    (mark,) = test_presets_have_their_parameter_counts.pytestmark
-    assert [preset for preset, _ in mark.args[1]] == list(PRESETS)
 
 
 @pytest.mark.parametrize("name", TINY)

@@ -209,9 +209,8 @@ def test_a_teacher_of_other_widths_than_the_prior_is_refused(tmp_path: Path) -> 
 
 
 def test_every_preset_with_a_prior_has_a_teacher_of_its_widths() -> None:
-    for name, (_, config) in nets.PRESETS.items():
-        if config.prior is not None:
-            assert _built(objective.teacher_for(config.prior.widths)).widths == config.prior.widths, name
+    for widths in {config.prior.widths for _, config in nets.PRESETS.values() if config.prior is not None}:
+        assert _built(objective.teacher_for(widths)).widths == widths
     with pytest.raises(UsageError, match="for maps of 1/2/3 channels"):
         objective.teacher_for((1, 2, 3))
 

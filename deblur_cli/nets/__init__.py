@@ -11,8 +11,17 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from deblur_cli.nets.bdirnet import BDIRNet, BDIRNetConfig
+from deblur_cli.nets.deepdeblur import DeepDeblur, DeepDeblurConfig
+from deblur_cli.nets.dmphn import DMPHN, DMPHNConfig
+from deblur_cli.nets.hinet import HINet, HINetConfig
 from deblur_cli.nets.mapping import from_mapping, to_mapping
+from deblur_cli.nets.mimo_unet import MIMOUNet, MIMOUNetConfig
+from deblur_cli.nets.mprnet import MPRNet, MPRNetConfig
+from deblur_cli.nets.mssnet import MSSNet, MSSNetConfig
+from deblur_cli.nets.nafnet import NAFNet, NAFNetConfig
 from deblur_cli.nets.prior import PriorConfig
+from deblur_cli.nets.srn import SRN, SRNConfig
 from deblur_cli.nets.unet import UNet, UNetConfig
 
 __all__ = ["NETS", "PRESETS", "NetConfig", "NetSpec", "build", "to_mapping"]
@@ -41,6 +50,16 @@ class NetConfig(Protocol):
         """Numbers held at once per image pixel at the peak of ``forward`` without gradients."""
         ...
 
+    @property
+    def local(self) -> bool:
+        """Whether every restored pixel sees a bounded neighbourhood only, so that tiles equal the whole."""
+        ...
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """The precisions that the structure is expected to stand; whether weights do is measured, and in their label."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class NetSpec:
@@ -59,6 +78,19 @@ NETS: Mapping[str, NetSpec] = MappingProxyType(
         "unet": NetSpec(
             UNet, UNetConfig, "Li et al. TIP 2020, image branch; https://arxiv.org/abs/2302.06898 section 4.1"
         ),
+        "deepdeblur": NetSpec(DeepDeblur, DeepDeblurConfig, "Nah et al. CVPR 2017; https://arxiv.org/abs/1612.02177"),
+        "mprnet": NetSpec(MPRNet, MPRNetConfig, "Zamir et al. CVPR 2021; https://arxiv.org/abs/2102.02808"),
+        "mimo-unet": NetSpec(MIMOUNet, MIMOUNetConfig, "Cho et al. ICCV 2021; https://arxiv.org/abs/2108.05054"),
+        "mssnet": NetSpec(MSSNet, MSSNetConfig, "Kim et al. ECCV Workshops 2022; https://arxiv.org/abs/2202.09652"),
+        "srn": NetSpec(SRN, SRNConfig, "Tao et al. CVPR 2018, without its LSTM; https://arxiv.org/abs/1802.01770"),
+        "dmphn": NetSpec(DMPHN, DMPHNConfig, "Zhang et al. CVPR 2019; https://arxiv.org/abs/1904.03468"),
+        "hinet": NetSpec(HINet, HINetConfig, "Chen et al. CVPR Workshops 2021; https://arxiv.org/abs/2105.06086"),
+        "nafnet": NetSpec(NAFNet, NAFNetConfig, "Chen et al. ECCV 2022; https://arxiv.org/abs/2204.04676"),
+        "bdirnet": NetSpec(
+            BDIRNet,
+            BDIRNetConfig,
+            "Niu et al. Neurocomputing 2021, inferred; https://doi.org/10.1016/j.neucom.2021.09.019",
+        ),
     }
 )
 
@@ -67,6 +99,31 @@ _NARROW = UNetConfig(width=32, blocks=(2, 3, 4), stem=2)
 _FAST = UNetConfig(width=24, blocks=(2, 3, 4), stem=2)
 # MobileNetV2 as the teacher: its maps at strides 2, 4 and 8 are those of a net that works at half resolution.
 _NARROW_PRIOR = PriorConfig(widths=(16, 24, 32), channels=(16, 32, 64), blocks=(1, 2, 3), sat_width=16)
+
+_PUBLISHED: Mapping[str, tuple[str, Any]] = MappingProxyType(
+    {
+        "deepdeblur": ("deepdeblur", DeepDeblurConfig()),
+        "deepdeblur-full": ("deepdeblur", DeepDeblurConfig(blocks=19)),
+        "mprnet": ("mprnet", MPRNetConfig()),
+        "mprnet-stage1": ("mprnet", MPRNetConfig(stages=1)),
+        "mimo-unet": ("mimo-unet", MIMOUNetConfig()),
+        "mimo-unet-plus": ("mimo-unet", MIMOUNetConfig(blocks=20, dropout=0.1)),
+        "mssnet": ("mssnet", MSSNetConfig()),
+        "mssnet-small": ("mssnet", MSSNetConfig(widths=(20, 60, 100))),
+        "mssnet-large": ("mssnet", MSSNetConfig(widths=(80, 130, 180))),
+        "srn": ("srn", SRNConfig()),
+        "dmphn": ("dmphn", DMPHNConfig()),
+        "dmphn-1-2-4-8": ("dmphn", DMPHNConfig()),
+        "dmphn-1-2-4": ("dmphn", DMPHNConfig(levels=3)),
+        "hinet": ("hinet", HINetConfig()),
+        "hinet-half": ("hinet", HINetConfig(width=32)),
+        "nafnet": ("nafnet", NAFNetConfig()),
+        "nafnet-32": ("nafnet", NAFNetConfig()),
+        "nafnet-64": ("nafnet", NAFNetConfig(width=64)),
+        "bdirnet": ("bdirnet", BDIRNetConfig()),
+    }
+)
+"""The nets of other papers as these have them; each is there with the prior of ours too, as NAME-sp."""
 
 PRESETS: Mapping[str, tuple[str, NetConfig]] = MappingProxyType(
     {
@@ -79,6 +136,8 @@ PRESETS: Mapping[str, tuple[str, NetConfig]] = MappingProxyType(
         "unet-sp-large": ("unet", UNetConfig(prior=replace(_PRIOR, channels=(64, 128, 256), blocks=(2, 3, 6)))),
         "unet-narrow-sp": ("unet", replace(_NARROW, prior=_NARROW_PRIOR)),
         "unet-fast-sp": ("unet", replace(_FAST, prior=_NARROW_PRIOR)),
+        **_PUBLISHED,
+        **{f"{name}-sp": (net, replace(config, prior=_PRIOR)) for name, (net, config) in _PUBLISHED.items()},
     }
 )
 """Named configs: name in :data:`NETS`, dials. ``unet`` is the paper's baseline, ``unet-sp`` its whole method."""

@@ -104,6 +104,7 @@ class PriorEmbedding(nn.Module):
         if config.mla:
             self.aggregate = nn.ModuleList(MultiLevelAggregate(config.widths, level) for level in range(3))
         self.mla = config.mla
+        self.levels = tuple(level for level, _ in insertions)
         self.fuse = nn.ModuleList(_fusion(config, config.widths[level], channels) for level, channels in insertions)
 
     def forward(self, f_pri: Sequence[Tensor]) -> list[Tensor]:

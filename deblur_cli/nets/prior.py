@@ -56,6 +56,31 @@ class PriorConfig:
         if len(self.blocks) != 3 or min(*self.blocks, self.sat_width) < 0:
             raise ValueError(f"blocks is {self.blocks} and sat_width {self.sat_width}; neither may be negative.")
 
+    @property
+    def values_per_pixel(self) -> float:
+        """Numbers held at once per image pixel while the maps are made, where they lie at strides 1, 2 and 4."""
+        fine, middle, coarse = self.widths
+        return 4 * fine + middle / 2 + coarse / 16
+
+    @property
+    def kept_per_pixel(self) -> float:
+        """Numbers per image pixel of the maps that wait for a decoder."""
+        fine, middle, coarse = self.widths
+        return fine + middle / 4 + coarse / 16
+
+    def fusing_per_pixel(self, channels: int) -> float:
+        """The same while the finest map enters features of ``channels``: both, and what is made of them."""
+        fine = self.widths[0]
+        if self.fusion == "sat":
+            return fine + 3 * channels + (self.sat_width or channels)
+        return fine + 2 * channels if self.fusion == "add" else 2 * fine + 3 * channels
+
+    @property
+    def reach(self) -> int:
+        """Pixels to either side that a fusion sees of the image through the maps, where the finest lies at stride 1."""
+        fine, middle, coarse = self.blocks
+        return 20 + 2 * fine + 4 * middle + 8 * coarse
+
 
 @dataclass(frozen=True, slots=True)
 class PriorMaps:

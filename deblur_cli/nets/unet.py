@@ -61,6 +61,16 @@ class UNetConfig:
             peak = max(connecting, 4.5 * self.width + fine)
         return peak / self.stem**2
 
+    @property
+    def local(self) -> bool:
+        """Tiles equal the whole: nothing here looks further than its convolutions, but for the prior's two attentions."""
+        return True
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """All: the residual is small, and is added in the image's own dtype."""
+        return ("fp32", "bf16", "fp16")
+
 
 class UNet(nn.Module):
     """Blurred image to a tuple of one restored image."""
