@@ -5,7 +5,7 @@ Here the frozen nets that losses look through are built and given their weights;
 the net that is trained.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,22 +16,16 @@ from deblur_cli.errors import UsageError, WeightsError
 from deblur_cli.files import teachers
 from deblur_cli.nets import teacher as teaching
 from deblur_cli.nets import vgg
+from deblur_cli.nets.bdirnet import Distilled
 from deblur_cli.nets.prior import PriorMaps
 from deblur_cli.nets.teacher import Teacher
 from deblur_cli.nets.vgg import VGG19Features
-from deblur_cli.pixels import losses
+from deblur_cli.pixels import distances, losses
 from deblur_cli.pixels.losses import Losses, Reading
-
-Reconstruction = Callable[[Sequence[Tensor], Tensor], Tensor]
-"""The restored images of a net, final first, and the sharp one, to a scalar."""
+from deblur_cli.reconstruction import Reconstruction, l1_of_final
 
 _TEACHERS: Mapping[tuple[int, ...], str] = {(76, 76, 152): "asl:tresnet_l", (16, 24, 32): "timm:mobilenetv2_100"}
 """By the widths of their maps: the teachers that the presets are made for, the paper's first."""
-
-
-def l1_of_final(restored: Sequence[Tensor], sharp: Tensor) -> Tensor:
-    """Mean absolute difference of the final image from ``sharp``: the reconstruction loss of the paper's UNet."""
-    return losses.l1(restored[0], sharp)
 
 
 class DeblurObjective:
@@ -73,15 +67,9 @@ class DeblurObjective:
             sharp: the same.
 
         Returns:
-            The terms ``reconstruction``, ``perceptual`` and ``prior``, those that there are.
+            The terms ``reconstruction``, ``perceptual`` and ``prior``, those that there are, and those of the net's own.
         """
-        if self._teacher is None:
-            restored: tuple[Tensor, ...] = net(blurred)
-            maps = None
-        else:
-            restored, maps = cast("Any", net).forward_with_prior(blurred)
-        total = self._reconstruction(restored, sharp)
-        terms = {"reconstruction": total}
+        restored, maps, terms, total = self._reconstruct(net, blurred, sharp)
         if self._features is not None:
             terms["perceptual"] = losses.perceptual(self._features, restored[0], sharp)
             total = total + self._alpha * terms["perceptual"]
@@ -89,6 +77,40 @@ class DeblurObjective:
             terms["prior"], _ = losses.distillation(maps.f_pri, self._teacher(sharp), reading=self._reading)
             total = total + self._beta * terms["prior"]
         return Losses(total, {name: value.detach() for name, value in terms.items()})
+
+    def _reconstruct(
+        self, net: nn.Module, blurred: Tensor, sharp: Tensor
+    ) -> tuple[Sequence[Tensor], PriorMaps | None, dict[str, Tensor], Tensor]:
+        """The restored images, the prior's maps where they are wanted, and the net's own loss: its terms and their sum."""
+        if self._teacher is None:
+            restored: tuple[Tensor, ...] = net(blurred)
+            maps = None
+        else:
+            restored, maps = cast("Any", net).forward_with_prior(blurred)
+        total = self._reconstruction(restored, sharp)
+        return restored, maps, {"reconstruction": total}, total
+
+
+class BlurDistilling(DeblurObjective):
+    """The same for :class:`deblur_cli.nets.bdirnet.BDIRNet`, which is shown the sharp image too.
+
+    Both sides' images are reconstructed; of the latents, those of the blurred image are drawn to those of the sharp one
+    (term ``latent``, weight 0.1) and told from those of the other images (``contrast``, weight 0.05). The sharp image's
+    own reconstruction keeps latents that say nothing from being a way out.
+    """
+
+    def _reconstruct(
+        self, net: nn.Module, blurred: Tensor, sharp: Tensor
+    ) -> tuple[Sequence[Tensor], PriorMaps | None, dict[str, Tensor], Tensor]:
+        found: Distilled = cast("Any", net).forward_pair(blurred, sharp)
+        terms = {
+            "reconstruction": self._reconstruction(found.restored, sharp),
+            "rebuilt": self._reconstruction((found.rebuilt,), sharp),
+            "latent": distances.latent_distance(found.blurred, found.sharp),
+            "contrast": distances.contrast(found.blurred[-1], found.sharp[-1]),
+        }
+        total = terms["reconstruction"] + terms["rebuilt"] + 0.1 * terms["latent"] + 0.05 * terms["contrast"]
+        return found.restored, found.maps, terms, total
 
 
 class DistillObjective:

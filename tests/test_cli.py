@@ -25,8 +25,9 @@ PLAIN = {name: value for name, value in os.environ.items() if name not in COLOUR
 }
 
 OPTIONS = """\
---compare --device --dry-run --format --help --json --output --overlap --overwrite --precision --quality --quiet --recursive
---skip-existing --strength --strip-metadata --suffix --tile --tta --verbose --version --weights -h -o -q -r -v
+--compare --device --dry-run --engine --format --help --json --manifest --offline --output --overlap --overwrite --precision
+--quality --quiet --recursive --shard --skip-existing --strength --strip-metadata --suffix --tile --tta --verbose --version
+--weights --weights-list --workers -h -o -q -r -v
 """
 
 
@@ -58,6 +59,10 @@ ANSWERS = [
     (["--help"], 0, "Exit codes: 0 all done"),
     (["-h"], 0, "--strength"),
     (["--help"], 0, "deblur train: Train a net"),
+    (["--help"], 0, "deblur weights: List, fetch, verify, convert and publish weights."),
+    (["weights", "--help"], 0, "publish"),
+    (["weights", "pull"], 2, "Missing argument"),
+    (["weights", "convert", "x.pth", "-o", "x.pth"], 2, "does not end in .safetensors"),
     (["--help"], 0, "deblur distill-teacher: Train the semantic prior"),
     (["deblur", "--help"], 0, "Usage: deblur deblur [OPTIONS]"),
     (["--version"], 0, f"deblur {__version__}"),

@@ -368,7 +368,7 @@ def test_checkpoints_that_are_no_net_of_ours_are_refused(tmp_path: Path) -> None
     wider = nets.to_mapping(UNetConfig(width=8))
     cases: list[tuple[Callable[[], Path], str]] = [
         (lambda: _save(_net(), path, kind="prior"), "is a prior"),
-        (lambda: _save(_net(), path, net="nafnet"), "has unet"),
+        (lambda: _save(_net(), path, net="restormer"), "has unet"),
         (lambda: _save(_net(), path, config=wider), "do not fit"),
         (lambda: _save(_net(), path, config={"colour": "blue"}), "do not fit"),
     ]

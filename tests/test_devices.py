@@ -9,6 +9,7 @@ import torch
 
 from deblur_cli.deblurrer import devices
 from deblur_cli.errors import DeviceError
+from deblur_cli.files import memory
 
 CPU = torch.device("cpu")
 
@@ -61,7 +62,7 @@ def test_limits_of_control_groups_count_with_all_above(tmp_path: Path) -> None:
     own.write_text("0::/outer/inner\n")
     _group(tmp_path / "outer" / "inner", "max", 300, second=True)
     _group(tmp_path / "outer", "1000", 300, second=True)
-    assert list(devices._groups(tmp_path, own)) == [800]
+    assert list(memory._groups(tmp_path, own)) == [800]
 
 
 def test_limits_of_the_first_version_count_too(tmp_path: Path) -> None:
@@ -69,11 +70,11 @@ def test_limits_of_the_first_version_count_too(tmp_path: Path) -> None:
     own.write_text("12:cpu,cpuacct:/job\n4:memory:/job\n0::/elsewhere\n")
     _group(tmp_path / "memory" / "job", "5000", 1000, second=False)
     _group(tmp_path / "memory", "9000", 1000, second=False)
-    assert sorted(devices._groups(tmp_path, own)) == [4100, 8100]
+    assert sorted(memory._groups(tmp_path, own)) == [4100, 8100]
 
 
 def test_a_system_without_control_groups_has_no_such_limits(tmp_path: Path) -> None:
-    assert list(devices._groups(tmp_path, tmp_path / "nothing")) == []
+    assert list(memory._groups(tmp_path, tmp_path / "nothing")) == []
 
 
 def test_keeping_memory_changes_no_result() -> None:

@@ -28,7 +28,7 @@ def wheel(tmp_path_factory) -> ZipFile:
 
 def test_the_wheel_holds_every_module_and_the_files_that_they_read(wheel):
     modules = {path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py")}
-    bundled = {f"deblur_cli/bundled/{each.bundled}" for each in weights.entries().values()}
+    bundled = {f"deblur_cli/bundled/{each.bundled}" for each in weights.entries().values() if each.bundled}
     tables = {path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.toml")}
     held = {name for name in wheel.namelist() if name.startswith("deblur_cli/")}
     assert held == modules | bundled | tables | {"deblur_cli/py.typed", "deblur_cli/weights.toml"}

@@ -134,7 +134,7 @@ def test_the_loss_curve_is_the_one_of_the_golden_file(tmp_path: Path, golden) ->
     golden("trainer-curve", {"losses": torch.tensor(curve(events))})
 
 
-@pytest.mark.parametrize(("threads", "optimiser"), [(0, "adamw"), (3, "adamw"), (1, "muon")])
+@pytest.mark.parametrize(("threads", "optimiser"), [(0, "adamw"), (3, "adamw"), (1, "adam"), (1, "muon")])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path, threads: int, optimiser: str) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     dials = {"precision": "bf16", "clip": 0.3, "log_every": 3, "optimiser": optimiser}
@@ -237,7 +237,7 @@ class Breaking:
         return Losses(losses.total * float("nan"), losses.terms) if self.call in self.calls else losses
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+@pytest.mark.parametrize("optimiser", ["adamw", "adam", "muon"])
 def test_a_step_without_a_finite_gradient_changes_nothing_but_the_count(optimiser: str) -> None:
     learner = Learner(fresh(WIDE), Breaking(2), plan(clip=0.1, optimiser=optimiser), CPU)
     pair = Chequers().batch(0)

@@ -1,6 +1,7 @@
 """Released weights: every row stands for a file, and a file that was changed is refused."""
 
 import hashlib
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from deblur_cli import nets
 from deblur_cli.errors import WeightsError
-from deblur_cli.files import checkpoint, weights
+from deblur_cli.files import checkpoint, rows, weights
 
 CONTENT = b"a checkpoint, for all that this file knows"
 ROW = {
@@ -41,20 +42,40 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     weights._table.cache_clear()
 
 
-def test_every_released_row_stands_for_a_checkpoint_that_agrees_with_it() -> None:
-    for name, entry in weights.entries().items():
-        path = weights.locate(name)
-        label = checkpoint.read_label(path)
-        assert entry.net in nets.NETS
+def test_every_row_of_the_package_stands_for_a_checkpoint_that_agrees_with_it() -> None:
+    bundled = [entry for entry in weights.entries().values() if entry.bundled]
+    assert bundled
+    for entry in bundled:
+        label = checkpoint.read_label(weights.locate(entry.name))
         assert (label.net, label.licence, label.trained_on) == (entry.net, entry.licence, entry.trained_on)
+        assert (bool(label.config.get("prior")), label.precisions) == (entry.prior, entry.precisions)
         assert entry.size <= 20_000_000
+
+
+def test_every_row_has_a_net_that_there_is_and_says_how_it_was_scored() -> None:
+    for name, entry in weights.entries().items():
+        assert entry.net in nets.NETS
         assert name.startswith(entry.net)
+        assert entry.scores
+        assert entry.protocol
+        assert rows.read(tomllib.loads(rows.text(entry))) == {name: entry}
 
 
-def test_every_alias_names_a_row() -> None:
+def test_every_alias_names_a_row_that_needs_no_network() -> None:
     for alias, name in weights.aliases().items():
         assert alias not in weights.entries()
         assert weights.locate(alias) == weights.locate(name)
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("name", [entry.name for entry in weights.entries().values() if entry.hub])
+def test_every_row_of_the_hub_is_what_the_hub_has_at_both_places(name: str) -> None:
+    import huggingface_hub
+
+    entry = weights.entries()[name]
+    for place in entry.places:
+        found = huggingface_hub.get_hf_file_metadata(place.url)
+        assert (found.etag, found.size) == (entry.sha256, entry.size), place
 
 
 @pytest.mark.parametrize("name", ["unet-tests-1", "default"])
@@ -117,12 +138,40 @@ def test_a_package_without_weights_is_legal(package: Path) -> None:
         {"bundled": "../x.safetensors"},
         {"bundled": "x.pth"},
         {"colour": "blue"},
+        {"hub": "owner/name"},
+        {"bundled": ""},
+        {"size": "large"},
+        {"scores": "good"},
     ],
 )
 def test_a_wrong_row_is_our_own_mistake(wrong: dict[str, str | int], package: Path) -> None:
     (package / "weights.toml").write_text(_toml(ROW | wrong))
     with pytest.raises(ValueError, match=r"weights\.toml"):
         weights.entries()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"hub": "name"},
+        {"hub": "owner/na--me"},
+        {"mirror": "name"},
+        {"file": "x.exe"},
+        {"file": "../x.pth"},
+        {"file": ""},
+        {"revision": "main"},
+        {"revision": "1" * 39},
+        {"non_commercial": "no"},
+    ],
+)
+def test_a_row_of_the_hub_names_a_repository_a_file_and_a_commit(wrong: dict[str, str]) -> None:
+    right = {**ROW, "bundled": "", "hub": "owner/name", "file": "x.pth", "revision": "1" * 40}
+    assert [str(each) for each in rows.read({"x": {**right, "mirror": "a/b@v1"}})["x"].places] == [
+        f"hf://owner/name@{'1' * 40}/x.pth",
+        "hf://a/b@v1/x.pth",
+    ]
+    with pytest.raises(ValueError, match="x "):
+        rows.read({"x": right | wrong})
 
 
 def test_an_incomplete_row_and_a_lost_alias_are_our_own_mistakes(package: Path) -> None:

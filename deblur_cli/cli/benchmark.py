@@ -61,6 +61,8 @@ _SAID: dict[str, Any] = {
     "weights": option(
         _NET, "--weights", metavar="NAME|PATH", help="Say it several times for several rows.", show_default="default"
     ),
+    "weights_list": option(_NET, "--weights-list", metavar="FILE", help="A list of weights of your own."),
+    "offline": option(_NET, "--offline", help="Ask no network for weights that are not here."),
     "ablation": option(
         _NET, "--ablation", metavar="DIR", help="The nets of the paper's Table 4 in place of --weights."
     ),
@@ -118,7 +120,7 @@ def register(app: typer.Typer) -> None:
 def _benchmark(options: BenchmarkOptions) -> None:
     from deblur_cli.commands import benchmark as workflow
 
-    with ScoreScreen(quiet=options.quiet) as screen, closing(workflow.run(options)) as events:
+    with ScoreScreen(quiet=options.quiet) as screen, closing(workflow.run(options, fetching=screen.fetching)) as events:
         try:
             for event in events:
                 screen.tell(event)

@@ -63,6 +63,18 @@ _SAID: dict[str, Any] = {
     ),
     "overwrite": option(_OUTPUT, "--overwrite", help="Replace results that exist."),
     "skip_existing": option(_OUTPUT, "--skip-existing", help="Leave photos alone whose result exists."),
+    "shard": option(
+        _OUTPUT,
+        "--shard",
+        metavar="I/N",
+        help="Only the photos of share I of N, from 1/N to N/N, by their names: for several machines.",
+    ),
+    "manifest": option(
+        _OUTPUT,
+        "--manifest",
+        metavar="FILE|FOLDER/",
+        help="Write down what is done; the same command again skips that, and redoes what changed.",
+    ),
     "quality": option(_OUTPUT, "--quality", metavar="1..100", help="Of JPEG, WebP, AVIF and HEIC."),
     "strip_metadata": option(
         _OUTPUT,
@@ -76,8 +88,24 @@ _SAID: dict[str, Any] = {
     "tta": option(
         _NET, "--tta", help="Average over eight turned and mirrored views: slower by eight, slightly better."
     ),
-    "weights": option(_NET, "--weights", metavar="NAME|PATH", help="A name of weights.toml, or a checkpoint file."),
-    "device": option(_MEMORY, "--device", metavar="auto|cpu|cuda[:N]|mps", help="Where the net runs."),
+    "weights": option(
+        _NET,
+        "--weights",
+        metavar="NAME|PATH",
+        help="A name of deblur weights list, a file, or hf://owner/repo@revision/file.",
+    ),
+    "weights_list": option(_NET, "--weights-list", metavar="FILE", help="A list of weights of your own."),
+    "offline": option(_NET, "--offline", help="Ask no network for weights that are not here."),
+    "device": option(_MEMORY, "--device", metavar="auto|cpu|cuda[:N|:all]|mps", help="Where the net runs."),
+    "workers": option(
+        _MEMORY,
+        "--workers",
+        metavar="N",
+        help="Processes that share the photos; else one, or one for each GPU of cuda:all.",
+    ),
+    "engine": option(
+        _MEMORY, "--engine", metavar="local|ray", help="Where the workers are: on this machine, or on a Ray cluster."
+    ),
     "precision": option(_MEMORY, "--precision", metavar="auto|fp32|bf16|fp16", help="Numbers the net computes with."),
     "tile": option(
         _MEMORY,
@@ -100,7 +128,8 @@ _SAID: dict[str, Any] = {
 
 def register(app: typer.Typer) -> None:
     """Add ``deblur deblur``; its help names the commands that were registered before."""
-    others = [f"deblur {each.name}: {each.short_help}" for each in app.registered_commands]
+    registered = [*app.registered_commands, *app.registered_groups]
+    others = [f"deblur {each.name}: {each.short_help}" for each in registered]
     app.command(
         "deblur",
         help=_HELP,
@@ -117,7 +146,7 @@ def _deblur(options: DeblurOptions) -> None:
     with Screen(quiet=options.quiet) as screen:
         report = Report(options, screen)
         streams = workflow.Streams(input=sys.stdin.buffer, output=sys.stdout.buffer)
-        events = workflow.run(options, streams, tiles=screen.tiles)
+        events = workflow.run(options, streams, tiles=screen.tiles, fetching=screen.fetching)
         try:
             for event in events:
                 report.tell(event)

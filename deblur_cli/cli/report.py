@@ -27,7 +27,7 @@ class Report:
         match event:
             case workflow.Started():
                 self._photos = event.photos
-                if event.photos > 1 or event.others or event.earlier:
+                if event.photos > 1 or event.others or event.earlier or event.elsewhere:
                     self._screen.say(str(event))
                 if not self._options.dry_run:
                     self._screen.start(event.photos)
@@ -56,8 +56,13 @@ class Report:
             f"stopped; {done} of {self._photos} photos are done."
             if self._photos > 1
             else "stopped; nothing was written.",
-            "Say --skip-existing to go on from here." if done and self._photos > done else "",
+            self._way_on() if done and self._photos > done else "",
         )
+
+    def _way_on(self) -> str:
+        if self._options.manifest is not None:
+            return "Say the same again to go on from here."
+        return "Say --skip-existing to go on from here."
 
     def _outcome(self, outcome: workflow.Outcome) -> None:
         self._counts[outcome.status] += 1

@@ -30,11 +30,17 @@ SAID: dict[str, Any] = {
     "crop": option(PACE, "--crop", metavar="PX", help="Side of a crop; else the recipe's."),
     "lr": option(PACE, "--lr", metavar="RATE", help="Learning rate; else the recipe's."),
     "final_lr": option(PACE, "--final-lr", metavar="RATE", help="Learning rate of the last step; else the recipe's."),
-    "warmup": option(PACE, "--warmup", metavar="N", help="Steps over which the learning rate rises."),
+    "warmup": option(
+        PACE, "--warmup", metavar="N", help="Steps over which the learning rate rises; else the recipe's."
+    ),
     "hold": option(PACE, "--hold", metavar="N", help="Steps before the learning rate begins to fall."),
-    "optimiser": option(PACE, "--optimiser", metavar="adamw|muon", help="muon learns from fewer crops."),
-    "weight_decay": option(PACE, "--weight-decay", metavar="X", help="Of the optimiser."),
-    "clip": option(PACE, "--clip", metavar="NORM", help="Clip the gradient to this norm; 0: do not."),
+    "optimiser": option(
+        PACE, "--optimiser", metavar="adamw|adam|muon", help="muon learns from fewer crops; else the recipe's."
+    ),
+    "weight_decay": option(PACE, "--weight-decay", metavar="X", help="Of the optimiser; else the recipe's."),
+    "clip": option(
+        PACE, "--clip", metavar="NORM", help="Clip the gradient to this norm, 0: do not; else the recipe's."
+    ),
     "ema": option(PACE, "--ema", metavar="DECAY", help="Of the averaged weights that are kept; 0: keep the last ones."),
     "seed": option(PACE, "--seed", metavar="N", help="The same seed gives the same run."),
     "out": option(RUN, "--out", metavar="DIR", help="Folder of the checkpoints and the log."),

@@ -74,13 +74,15 @@ class Screen:
         self._bar: Progress | None = None
         self._photos: TaskID | None = None
         self._tiles: TaskID | None = None
+        self._download: Progress | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        for each in (self._download, self._bar):
+            if each is not None:
+                each.stop()
 
     def start(self, photos: int) -> None:
         """Show the bar, if there is somebody to see it."""
@@ -112,6 +114,33 @@ class Screen:
         if self._bar is not None and self._tiles is not None:
             self._bar.update(self._tiles, completed=done, total=total)
 
+    def fetching(self, event: Any) -> None:
+        """Tell of a download: its size before it starts, then a bar of its own, in the place of the other one.
+
+        An event without ``done`` is something else that the user should know of the weights.
+        """
+        if not getattr(event, "done", 0):
+            self._end_download()
+            self.say(str(event))
+            if hasattr(event, "done") and not self._quiet and sys.stderr.isatty():
+                from deblur_cli.cli.download import bar
+
+                if self._bar is not None:
+                    self._bar.stop()
+                self._download = bar(event.place.file, event.total)
+        elif self._download is not None:
+            self._download.update(self._download.task_ids[0], completed=event.done)
+            if event.done == event.total:
+                self._end_download()
+
+    def _end_download(self) -> None:
+        """Take the bar of a download away."""
+        if self._download is not None:
+            self._download.stop()
+            self._download = None
+            if self._bar is not None:
+                self._bar.start()
+
     def done(self) -> None:
         """Move the bar of photos by one."""
         if self._bar is not None and self._photos is not None:
@@ -132,8 +161,9 @@ class Screen:
         self._write(_complaint(message, hint))
 
     def _write(self, text: str) -> None:
-        if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        bar = self._download or self._bar
+        if bar is not None:
+            bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
             sys.stderr.write(text + "\n")
             sys.stderr.flush()

@@ -8,13 +8,15 @@ import typer
 from deblur_cli.cli.run_screen import follow
 from deblur_cli.cli.run_words import PACE, SAID
 from deblur_cli.cli.words import command, option
+from deblur_cli.options.recipes import RECIPES
 from deblur_cli.options.train import TrainOptions
 
 _HELP = """Train a net: deblur train --dataset photos --data DIR
 
-With nothing but --backbone unet this is the recipe of the paper on GoPro, found under --data, DEBLUR_DATA or the cache. Any \
-folder of sharp photographs will do instead: they are blurred on the fly. Several processes: torchrun --nproc-per-node K -m \
-deblur_cli train ...
+With nothing but --backbone NAME this is the recipe and the loss of that net's paper on GoPro, found under --data, DEBLUR_DATA \
+or the cache, guided by the prior, which learns from a teacher; --no-prior trains the net as its paper has it. Any folder of \
+sharp photographs will do instead: they are blurred on the fly. Several processes: torchrun --nproc-per-node K -m deblur_cli \
+train ...
 """
 _EPILOG = """--out holds state.pt (what --resume goes on from), last.safetensors and best.safetensors (for deblur --weights) \
 and log.jsonl. Ctrl-C saves and stops. Exit codes: 0 finished or out of time, 2 usage, 3 input, 4 weights, 5 device, 130 \
@@ -22,12 +24,15 @@ and 143 stopped by a signal.
 """
 _NET = "Net"
 _SAID: dict[str, Any] = {
-    "backbone": option(_NET, "--backbone", metavar="NAME", help="Which net."),
+    "backbone": option(_NET, "--backbone", metavar="NAME", help=f"Which net: {', '.join(RECIPES)}."),
     "preset": option(
-        _NET, "--preset", metavar="NAME", help="Named dials of a net, such as unet-narrow; else the paper's."
+        _NET, "--preset", metavar="NAME", help="Named dials of that net, such as unet-narrow-sp; else the paper's."
     ),
     "init": option(
-        _NET, "--init", metavar="FILE", help="Start from this checkpoint; a prior it lacks starts as the identity."
+        _NET,
+        "--init",
+        metavar="FILE",
+        help="Start from this checkpoint, ours or the authors' own; a prior it lacks starts as the identity.",
     ),
     "prior": option(
         _NET, "--prior/--no-prior", help="Guide the net by a semantic prior.", show_default="as the preset"
@@ -44,11 +49,19 @@ _SAID: dict[str, Any] = {
     "teacher_weights": option(_NET, "--teacher-weights", metavar="FILE", help="Its weights; else its library's."),
     "reading": option(_NET, "--reading", metavar="NAME", help="Of eq. 2: mse, literal or reviewkd."),
     "perceptual": option(
-        _NET, "--perceptual", metavar="vgg19|none|FILE", help="What the perceptual loss looks through."
+        _NET,
+        "--perceptual",
+        metavar="vgg19|none|FILE",
+        help="What the perceptual loss looks through; else the recipe's.",
     ),
     "alpha": option(_NET, "--alpha", metavar="X", help="Weight of the perceptual loss."),
     "beta": option(_NET, "--beta", metavar="X", help="Weight of the distillation loss."),
-    "init_rate": option(PACE, "--init-rate", metavar="X", help="Factor of the learning rate of what --init brought."),
+    "init_rate": option(
+        PACE,
+        "--init-rate",
+        metavar="X",
+        help="Factor of the learning rate of what --init brought; else 0.1 where a new prior joins it.",
+    ),
     **SAID,
 }
 

@@ -15,7 +15,7 @@ from torch import distributed
 
 from deblur_cli.deblurrer import Deblurrer, devices
 from deblur_cli.errors import InputError, UsageError
-from deblur_cli.files import archives, disk, pairs, weights
+from deblur_cli.files import archives, disk, hub, pairs, weights
 from deblur_cli.options.benchmark import BenchmarkOptions
 from deblur_cli.scorer import (
     ablation,
@@ -41,8 +41,8 @@ _INSTEAD = "fetch GoPro with --download, or score on your own sharp photographs 
 Pixels = NDArray[np.uint8]
 
 
-def run(options: BenchmarkOptions) -> Generator[events.Event]:
-    """Score every image with all weights, or measure the speed alone.
+def run(options: BenchmarkOptions, *, fetching: hub.Told | None = None) -> Generator[events.Event]:
+    """Score every image with all weights, or measure the speed alone; ``fetching`` is told of downloads of weights.
 
     Yields:
         Started, a Scored for each image and set of weights, Measured; or a Pace for each set of weights. Then what was written.
@@ -57,7 +57,8 @@ def run(options: BenchmarkOptions) -> Generator[events.Event]:
             raise InputError(f"'{name}' is there already.", "Say --resume to go on with it, or --overwrite.")
     if options.download:
         yield from _fetch(options)
-    yield from _measure_speed(options) if options.speed_only else _Run(options).tell()
+    found = _weights(options, fetching)
+    yield from _measure_speed(options, found) if options.speed_only else _Run(options, found).tell()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class _Run:
     """A benchmark under way."""
 
     options: BenchmarkOptions
+    paths: Mapping[str, Path]
     title: str = ""
     known: int = 0
     """Images of the whole set, whether they are here or not."""
@@ -83,7 +85,7 @@ class _Run:
         self.title, everything, self.known = _samples(self.options)
         chosen = pairs.spread(everything, self.options.limit or len(everything))
         with crew.gathered(devices.choose(self.options.device)) as us:
-            self.nets = [_open(name, path, self.options, us.device) for name, path in _weights(self.options).items()]
+            self.nets = [_open(name, path, self.options, us.device) for name, path in self.paths.items()]
             said = self._load_distance()
             plan = self._record(chosen)
             self._take_earlier(plan, chosen)
@@ -284,11 +286,11 @@ def _samples(options: BenchmarkOptions) -> tuple[str, list[samples.Sample], int]
     return listed.title, samples.of_pairs(listed.pairs), listed.known or len(listed.pairs)
 
 
-def _weights(options: BenchmarkOptions) -> Mapping[str, Path]:
+def _weights(options: BenchmarkOptions, fetching: hub.Told | None) -> Mapping[str, Path]:
     """What the rows are called, and their checkpoints."""
     if options.ablation:
         return ablation.find(Path(options.ablation).expanduser())
-    return {name: weights.locate(name) for name in options.weights}
+    return weights.locate_all(options.weights, listed=options.weights_list, offline=options.offline, told=fetching)
 
 
 def _open(name: str, path: Path, options: BenchmarkOptions, device: torch.device) -> _Net:
@@ -320,12 +322,11 @@ def _settings(options: BenchmarkOptions, title: str, *, lpips: bool) -> dict[str
     }
 
 
-def _measure_speed(options: BenchmarkOptions) -> Iterator[events.Event]:
+def _measure_speed(options: BenchmarkOptions, paths: Mapping[str, Path]) -> Iterator[events.Event]:
     """The speed of each set of weights alone, on an image in which there is nothing but noise."""
-    width, height = options.sides
-    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (*reversed(options.sides), 3), dtype=np.uint8)
     paces: list[events.Pace] = []
-    for name, path in _weights(options).items():
+    for name, path in paths.items():
         paces.append(_pace(_open(name, path, options, devices.choose(options.device)), image, options.repeats))
         yield paces[-1]
     if options.output:
@@ -337,12 +338,11 @@ def _measure_speed(options: BenchmarkOptions) -> Iterator[events.Event]:
 def _pace(net: _Net, image: Pixels, repeats: int) -> events.Pace:
     deblurrer = net.deblurrer
     found = clock.pace_of(lambda: deblurrer.restore(image), deblurrer.device, warm=_WARM, repeats=repeats)
-    height, width = image.shape[:2]
-    plan = deblurrer.plan_for(height, width)
+    plan = deblurrer.plan_for(*image.shape[:2])
     return events.Pace(
         weights=net.told,
-        width=width,
-        height=height,
+        width=image.shape[1],
+        height=image.shape[0],
         tile=(plan.tile_width, plan.tile_height),
         seconds=found.seconds,
         times=found.result,

@@ -44,7 +44,8 @@ def run(options: DistillTeacherOptions, *, started: float | None = None) -> Iter
         crop = words.crop_of(options, options.recipe, multiple)
         data = Data(words.unpacked(DataDials, options), crop=crop, multiple=multiple)
         if options.preview is not None:
-            yield words.write_preview(options, options.recipe, data, crew)
+            batch = options.batch or options.recipe.batch
+            yield words.write_preview(options, data.source(batch=batch, seed=options.seed, crew=crew))
             return
         teacher = objective.open_teacher(
             options.teacher or objective.teacher_for(wanted.widths),

@@ -2,23 +2,29 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
 
-from deblur_cli import nets, objective, trainer
+from deblur_cli import foreign, nets, objective, trainer
 from deblur_cli.errors import UsageError
 from deblur_cli.files import checkpoint
 from deblur_cli.nets.teacher import Teacher
 from deblur_cli.options.train import TrainOptions
-from deblur_cli.trainer import machine, start, words
+from deblur_cli.reconstruction import RECONSTRUCTIONS
+from deblur_cli.trainer import augmented, machine, start, words
 from deblur_cli.trainer.crew import Crew, gathered
 from deblur_cli.trainer.data import Data, DataDials
+from deblur_cli.trainer.plan import Plan
 from deblur_cli.trainer.profile import profile
+from deblur_cli.trainer.sources import PairSource
 from deblur_cli.trainer.validation import Validation
+
+_JOINED = 0.1
+"""Factor of the learning rate of a trained net that is given a new prior."""
 
 
 def run(options: TrainOptions, *, started: float | None = None) -> Iterator[object]:
@@ -42,11 +48,11 @@ def run(options: TrainOptions, *, started: float | None = None) -> Iterator[obje
         crop = words.crop_of(options, options.recipe, config.multiple_of)
         data = Data(words.unpacked(DataDials, options), crop=crop, multiple=config.multiple_of)
         if options.preview is not None:
-            yield words.write_preview(options, options.recipe, data, crew)
+            yield words.write_preview(options, _source(options, data, _plan(options, config, data, crew), crew))
             return
         begun = _begin(options, name, config, crew)
-        plan = words.plan_of(options, options.recipe, count=len(data), device=crew.device)
-        pairs = data.source(batch=plan.batch, seed=plan.seed, crew=crew)
+        plan = _plan(options, config, data, crew)
+        pairs = _source(options, data, plan, crew)
         if options.profile:
             yield profile(begun.net, pairs, objective=begun.objective, plan=plan, crew=crew)
             return
@@ -58,13 +64,13 @@ def run(options: TrainOptions, *, started: float | None = None) -> Iterator[obje
             objective=begun.objective,
             plan=plan,
             out=out,
-            label=_label(options, name, begun.net, data),
+            label=_label(options, name, begun, data),
             crew=crew,
             validation=Validation(views, crew, sheet=out / "validation.png") if views else None,
             resume=options.resume,
             deadline=None if options.seconds is None else began + options.seconds,
             rate_of=begun.rate_of,
-            described=words.described(options, data),
+            described={**words.described(options, data), "perceptual": _perceptual(options)},
             tensorboard=options.tensorboard,
         )
 
@@ -76,11 +82,34 @@ class _Begun:
     net: nn.Module
     objective: objective.DeblurObjective
     rate_of: Callable[[str], float]
+    licence: str
+    """Of what it began from, where others published that; else empty."""
+
+
+def _plan(options: TrainOptions, config: Any, data: Data, crew: Crew) -> Plan:
+    """The numbers of the run; nobody but the user himself chooses a precision that the net does not stand."""
+    plan = words.plan_of(options, options.recipe, count=len(data), device=crew.device)
+    if options.precision == "auto" and plan.precision not in config.precisions:
+        return replace(plan, precision="fp32")
+    return plan
+
+
+def _source(options: TrainOptions, data: Data, plan: Plan, crew: Crew) -> PairSource:
+    """The batches, changed as the recipe says."""
+    recipe = options.recipe
+    dials = augmented.Changes(
+        saturation=recipe.saturation, saturated=recipe.saturated, colours=recipe.colours, grain=recipe.grain
+    )
+    source = data.source(batch=plan.batch, seed=plan.seed, crew=crew, turns=recipe.turns)
+    return augmented.Augmented(source, dials, seed=plan.seed, slots=crew.shard(plan.batch)) if dials else source
 
 
 def _begin(options: TrainOptions, name: str, config: Any, crew: Crew) -> _Begun:
     """The net with the weights it starts from, and its objective."""
-    found = None if options.init is None else checkpoint.load(Path(options.init))
+    published = options.init is not None and foreign.is_published(Path(options.init))
+    found = None
+    if options.init is not None:
+        found = foreign.load(Path(options.init)) if published else checkpoint.load(Path(options.init))
     prior = None if options.prior_weights is None else checkpoint.load(Path(options.prior_weights))
     if config.prior is None and (prior or options.freeze_prior or options.teacher):
         raise UsageError("This net has no prior.", "Say --prior, or leave the options of the prior out.")
@@ -97,14 +126,28 @@ def _begin(options: TrainOptions, name: str, config: Any, crew: Crew) -> _Begun:
         start.fill_prior(net, prior, str(options.prior_weights))
     if options.freeze_prior:
         net.get_submodule("prior").requires_grad_(requires_grad=False)
-    aim = objective.DeblurObjective(
-        features=objective.open_features(options.perceptual, device=crew.device),
+    kind = objective.BlurDistilling if name == "bdirnet" else objective.DeblurObjective
+    aim = kind(
+        reconstruction=RECONSTRUCTIONS[name],
+        features=objective.open_features(_perceptual(options), device=crew.device),
         teacher=teacher,
         alpha=options.alpha,
         beta=options.beta,
         reading=cast("Any", options.reading),
     )
-    return _Begun(net=net, objective=aim, rate_of=lambda key: options.init_rate if key in brought else 1.0)
+    licence = found.label.licence if found is not None and published else ""
+    return _Begun(net=net, objective=aim, rate_of=_rate_of(options, net, brought), licence=licence)
+
+
+def _perceptual(options: TrainOptions) -> str:
+    return options.perceptual or options.recipe.perceptual
+
+
+def _rate_of(options: TrainOptions, net: nn.Module, brought: frozenset[str]) -> Callable[[str], float]:
+    """The factor of each parameter's learning rate: where a new prior joins weights that were there, they go slowly."""
+    joined = any(key.startswith("embed.") and key not in brought for key, _ in net.named_parameters())
+    said = options.init_rate if options.init_rate is not None else _JOINED if joined else 1.0
+    return lambda key: said if key in brought else 1.0
 
 
 def _teacher(options: TrainOptions, config: Any, crew: Crew, *, fixed: bool) -> Teacher | None:
@@ -120,11 +163,11 @@ def _teacher(options: TrainOptions, config: Any, crew: Crew, *, fixed: bool) -> 
     )
 
 
-def _label(options: TrainOptions, name: str, net: Any, data: Data) -> checkpoint.Label:
+def _label(options: TrainOptions, name: str, begun: _Begun, data: Data) -> checkpoint.Label:
     return checkpoint.Label(
         net=name,
-        config=nets.to_mapping(net.config),
+        config=nets.to_mapping(cast("Any", begun.net).config),
         made_with=words.made_with("train", options),
-        licence="that of whoever trained it",
+        licence=begun.licence or "that of whoever trained it",
         trained_on=data.title,
     )

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deblur_cli import nets
+from deblur_cli import foreign, nets
 from deblur_cli.deblurrer import devices, images
 from deblur_cli.errors import DeviceError, InputError, UsageError, WeightsError
 from deblur_cli.files import checkpoint, weights
-from deblur_cli.pixels import tiling
+from deblur_cli.pixels import samples, tiling
 
-__all__ = ["Deblurrer"]
+__all__ = ["Deblurrer", "load"]
 
 _Image = TypeVar("_Image")
 _Array = np.ndarray[Any, Any]
@@ -35,9 +35,6 @@ _OVERLAPS = 8
 """Sides of a tile in overlaps: the net then sees each pixel of a large photo 1.3 times at most."""
 _TILE_BYTES = 4 * 3 * 4
 """Bytes per pixel besides the net's own: the tile, its correction and two steps between, float32."""
-
-_PEAKS = {"uint8": 255, "uint16": 65535, "float32": 1}
-"""Number format of a photo to its white."""
 
 
 class Deblurrer:
@@ -94,7 +91,7 @@ class Deblurrer:
         """Load a net.
 
         Args:
-            name_or_path: a name of ``weights.toml`` or the path of a checkpoint.
+            name_or_path: a name of ``weights.toml``, a path, or ``hf://owner/repo[@revision]/file`` on the Hub.
             device: ``auto`` (cuda, mps, cpu in this order), ``cpu``, ``cuda``, ``cuda:N``, ``mps``.
             precision: ``auto`` (bf16 where it is fast and measured harmless, else fp32), ``fp32``, ``bf16``, ``fp16``.
             tile: longest side of a tile in pixels; 0 takes the photo whole; None chooses from the free memory.
@@ -109,7 +106,7 @@ class Deblurrer:
         """
         path = weights.locate(str(name_or_path))
         place = devices.choose(device)
-        label, net = _load(path)
+        label, net = load(path)
         return cls(
             net,
             path,
@@ -162,11 +159,8 @@ class Deblurrer:
             InputError: the photo holds values that are not numbers.
             DeviceError: the memory does not suffice even for the smallest tile.
         """
-        if pixels.ndim != 3 or pixels.shape[2] not in {1, 3} or not pixels.size:
-            raise ValueError(f"pixels of shape (H, W, 1 or 3) were expected, not {pixels.shape}")
-        if pixels.dtype.name not in _PEAKS:
-            raise TypeError(f"uint8, uint16 or float32 was expected, not {pixels.dtype}")
-        peak = _PEAKS[pixels.dtype.name]
+        samples.check(pixels)
+        peak = samples.PEAKS[pixels.dtype.name]
 
         def read(tile: tiling.Tile) -> Tensor:
             part = pixels[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width]
@@ -176,10 +170,7 @@ class Deblurrer:
         for top, correction in self._corrections(pixels.shape[0], pixels.shape[1], read, progress):
             rows = slice(top, top + correction.shape[1])
             change = (_channels(correction, pixels.shape[2]) * (self._strength * peak)).permute(1, 2, 0).numpy()
-            change += pixels[rows]
-            if peak != 1:
-                np.clip(np.rint(change, out=change), 0, peak, out=change)
-            restored[rows] = change
+            restored[rows] = samples.corrected(pixels[rows], change)
         return restored
 
     def plan_for(self, height: int, width: int) -> tiling.TilePlan:
@@ -243,7 +234,7 @@ class Deblurrer:
             correction = self._views(self._net, blurred)
             if not _finite(correction):
                 # Half precision overflows where fp32 does not.
-                self._exact = self._exact or self._settle(_load(self._path)[1], "fp32")
+                self._exact = self._exact or self._settle(load(self._path)[1], "fp32")
                 correction = self._views(self._exact, blurred)
             if not _finite(correction):
                 raise WeightsError(
@@ -292,8 +283,19 @@ class Deblurrer:
         return restored.reshape(image.shape)
 
 
-def _load(path: Path) -> tuple[checkpoint.Label, nn.Module]:
-    """Label and net of a checkpoint, fp32 on the CPU."""
+def load(path: Path) -> tuple[checkpoint.Label, nn.Module]:
+    """Label and net of a checkpoint, ours or one that other authors published, fp32 on the CPU.
+
+    Raises:
+        WeightsError: the checkpoint is missing, torn, or not that of a net.
+    """
+    if path.suffix.lower() in {".onnx", ".pt2"}:
+        raise WeightsError(
+            f"'{path}' is an exported net, and a checkpoint is needed here.",
+            "Give the checkpoint that it was made of; deblur PHOTO --weights takes an .onnx file.",
+        )
+    if foreign.is_published(path):
+        return foreign.open_net(path)
     found = checkpoint.load(path)
     label = found.label
     if label.kind != "net":

@@ -1,16 +1,14 @@
 """What the machine has: devices, number formats, free memory."""
 
 import ctypes
-import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
 from deblur_cli.errors import DeviceError
+from deblur_cli.files import memory
 
 DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Precision to the number format of weights and feature maps."""
@@ -26,8 +24,6 @@ _SHORTAGES = (
 )
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 """Names of glibc's ``mallopt``, from malloc.h."""
-_ASSUMED = 4 * 2**30
-"""Bytes, where the system does not tell."""
 
 
 def keep_memory() -> bool:
@@ -98,7 +94,7 @@ def free_bytes(device: torch.device) -> int:
         return torch.cuda.mem_get_info(device)[0] + idle
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-    return max(0, min(_host()))
+    return memory.free_bytes()
 
 
 def is_shortage(error: BaseException) -> bool:
@@ -114,52 +110,3 @@ def _check_cuda(index: int) -> None:
         raise DeviceError(f"There is no CUDA device: {why}.", "Say --device auto or --device cpu.")
     if index >= torch.cuda.device_count():
         raise DeviceError(f"There is no cuda:{index}; the last one is cuda:{torch.cuda.device_count() - 1}.")
-
-
-def _host() -> Iterator[int]:
-    """What each of the limits of this process leaves, in bytes."""
-    yield _available()
-    yield from _groups()
-    if sys.platform != "win32":
-        import resource
-
-        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if limit != resource.RLIM_INFINITY:
-            used = Path("/proc/self/statm").read_text().split()[0] if sys.platform == "linux" else "0"
-            yield limit - int(used) * resource.getpagesize()
-
-
-def _available() -> int:
-    with suppress(OSError, StopIteration, ValueError):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
-    with suppress(AttributeError, OSError, ValueError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    return _ASSUMED
-
-
-def _groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
-    """What the control groups of this process leave, versions 1 and 2, its own and all above."""
-    with suppress(OSError):
-        for line in own.read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if controllers not in {"", "memory"}:
-                continue
-            names = (
-                ("memory.max", "memory.current")
-                if not controllers
-                else ("memory.limit_in_bytes", "memory.usage_in_bytes")
-            )
-            place = root / controllers
-            # A container sees its own group at the root, though its path may be told from outside.
-            folder = place / path.lstrip("/")
-            for each in (folder, *folder.parents):
-                if each.is_relative_to(place):
-                    yield from _group(each, *names)
-
-
-def _group(folder: Path, limit: str, usage: str) -> Iterator[int]:
-    with suppress(OSError, ValueError):  # ValueError: "max", no limit
-        left = int((folder / limit).read_text()) - int((folder / usage).read_text())
-        facts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        yield left + int(facts.get("total_inactive_file", facts.get("inactive_file", "0")))

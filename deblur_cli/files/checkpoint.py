@@ -1,7 +1,7 @@
 """Checkpoint files: one safetensors file, whose header is its label.
 
-The header's metadata holds the fields of :class:`Label` as strings, those that are no strings as JSON. What a net is, is read
-there and never guessed from the names of tensors. The same checkpoint is the same bytes on every machine.
+The header's metadata holds the fields of :class:`Label`. What a net is, is read there and never guessed from the names of
+tensors. The same checkpoint is the same bytes on every machine.
 """
 
 import json
@@ -9,9 +9,9 @@ import os
 import struct
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -19,46 +19,12 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from deblur_cli.errors import InputError, WeightsError
+from deblur_cli.files.label import FORMAT, Label, from_metadata, to_metadata
 
-FORMAT = 1
-"""The newest layout of label and tensors; older ones stay readable for ever."""
+__all__ = ["FORMAT", "Checkpoint", "Label", "load", "read_label", "save"]
 
 _DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.int64})  # int64: the counters of normalisation
 _PICKLES = (b"PK\x03\x04", b"\x80\x02")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Label:
-    """What a checkpoint says of itself."""
-
-    kind: str = "net"
-    """``net`` restores photos, ``prior`` is the semantic branch alone."""
-    net: str
-    """Its name in the catalogue of nets."""
-    config: Mapping[str, Any]
-    """The net's dials, as JSON knows them."""
-    format: int = FORMAT
-    """Layout of label and tensors."""
-    made_with: str
-    """Version and options of the program that made it."""
-    licence: str
-    """Of the weights; it can differ from the code's."""
-    trained_on: str
-    """The photographs."""
-    scores: Mapping[str, float] = field(default_factory=dict[str, float])
-    """Measure and data set to the value, e.g. ``psnr val`` in dB."""
-    precisions: Mapping[str, float] = field(default_factory=dict[str, float])
-    """Precision to its change of PSNR in dB against fp32 on the validation set: what was measured, nothing else."""
-    notes: str = ""
-    """Whatever else a reader should know."""
-
-    def __post_init__(self) -> None:
-        if self.kind not in {"net", "prior"}:
-            raise ValueError(f"a label's kind is 'net' or 'prior', not {self.kind!r}")
-        if self.format < 1 or not self.net:
-            raise ValueError(
-                f"a label needs the name of a net and a positive format, not {self.net!r} and {self.format}"
-            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,11 +76,16 @@ def read_label(path: Path) -> Label:
             f"'{path}' has no label: it is a safetensors file, but not one of this program.",
             "Give a checkpoint that deblur made.",
         )
-    return _parse(path, metadata)
+    return from_metadata(path, metadata)
 
 
-def save(checkpoint: Checkpoint, path: Path) -> None:
+def save(checkpoint: Checkpoint, path: Path, *, facts: Mapping[str, str] | None = None) -> None:
     """Write ``checkpoint`` to ``path``, whole or not at all.
+
+    Args:
+        checkpoint: to be written.
+        path: of the file; one that is there already is replaced.
+        facts: more for the header, for other programs; this one reads the label alone.
 
     Raises:
         InputError: the file cannot be written.
@@ -124,7 +95,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format)
         for name, tensor in sorted(checkpoint.tensors.items())
     }
-    data = _sorted(safetensors.torch.save(tensors, metadata=_metadata(checkpoint.label)))
+    data = _sorted(safetensors.torch.save(tensors, metadata={**(facts or {}), **to_metadata(checkpoint.label)}))
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with aside.open("wb") as file:
@@ -141,15 +112,6 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
             aside.unlink(missing_ok=True)
 
 
-def _metadata(label: Label) -> dict[str, str]:
-    """The label as safetensors keeps it: texts as they are, everything else as JSON."""
-
-    def text(value: Any) -> str:
-        return value if isinstance(value, str) else json.dumps(value, sort_keys=True, allow_nan=False, default=dict)
-
-    return {each.name: text(getattr(label, each.name)) for each in fields(Label)}
-
-
 def _sorted(data: bytes) -> bytes:
     """The same file with its metadata in order: safetensors writes it in another one each time."""
     length = struct.unpack_from("<Q", data)[0]
@@ -158,40 +120,6 @@ def _sorted(data: bytes) -> bytes:
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text + data[8 + length :]
-
-
-def _parse(path: Path, metadata: dict[str, str]) -> Label:
-    try:
-        number = int(metadata["format"])
-    except ValueError as error:
-        raise WeightsError(f"The label of '{path}' cannot be read: its format is {metadata['format']!r}.") from error
-    if number > FORMAT:
-        raise WeightsError(
-            f"'{path}' has format {number}; this version of deblur knows formats up to {FORMAT}.",
-            "Upgrade with pip install -U deblur-cli.",
-        )
-    try:
-        return Label(**{each.name: _value(each, metadata) for each in fields(Label) if each.name in metadata})
-    except (TypeError, ValueError) as error:
-        raise WeightsError(f"The label of '{path}' cannot be read: {error}.") from error
-
-
-def _value(of: Field[Any], metadata: dict[str, str]) -> Any:
-    """One field of a label; the inverse of what ``_metadata`` makes of it."""
-    text = metadata[of.name]
-    if of.type is str:
-        return text
-    value = json.loads(text)
-    if of.type is int:
-        if type(value) is not int:
-            raise ValueError(f"{of.name} is {text!r} and not a number")
-        return value
-    if not isinstance(value, dict):
-        raise ValueError(f"{of.name} is {text!r} and not a table")  # noqa: TRY004 - a mistake in a file, not in a call
-    table = cast("dict[str, Any]", value)
-    if of.name != "config" and not all(type(each) in {int, float} for each in table.values()):
-        raise ValueError(f"{of.name} holds something that is not a number: {text}")
-    return table
 
 
 def _unreadable(path: Path, error: Exception) -> WeightsError:

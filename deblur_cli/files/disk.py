@@ -1,13 +1,23 @@
-"""Files on disk: read whole, mapped for a look at the header, written whole or not at all; every refusal a sentence."""
+"""Files on disk: read whole, mapped for a look at the header, written whole or not at all; every refusal a sentence.
+
+What is being written lies aside as ``.deblur-HOST-PID-XXXXXXXX.part``. A process that is killed leaves it there; the name says
+whose it was, so that another run can take it away.
+"""
 
 import contextlib
 import errno
+import hashlib
 import mmap
 import os
+import platform
+import re
 import secrets
 import shutil
 import stat
-from collections.abc import Generator
+import sys
+import time
+from collections.abc import Callable, Generator
+from functools import cache
 from pathlib import Path
 
 from deblur_cli.errors import DeblurError, InputError, UsageError
@@ -23,6 +33,9 @@ _REASONS = {
     errno.EFBIG: ("the file is larger than is allowed there", "Choose another disk with -o."),
     errno.ENAMETOOLONG: ("the name is too long", "Choose a shorter one with -o."),
 }
+_PART = re.compile(r"\.deblur-(?:([0-9a-f]{8})-)?(\d+)-[0-9a-f]{8}\.part")
+_FORGOTTEN = 24 * 3600
+"""Seconds after which nobody is still writing a file."""
 
 
 def read(path: Path) -> bytes:
@@ -61,33 +74,91 @@ def mapped(path: Path) -> Generator[bytes | mmap.mmap]:
                 whole.close()
 
 
-def write(path: Path, data: bytes) -> None:
+def write(path: Path, data: bytes, *, sealed: Callable[[os.stat_result], None] | None = None) -> None:
     """Put ``data`` at ``path``, whole or not at all: aside in the same folder first, then renamed into place.
 
     A file that was there before keeps its permissions, and a symbolic link stays a link; a new file follows the umask.
+
+    Args:
+        path: of the file.
+        data: its content.
+        sealed: called when the file lies whole aside, with the size and times that it will keep in its place. If it raises,
+            nothing is put there.
 
     Raises:
         UsageError: the path is a folder or a device.
         InputError: the folder is missing, full, or may not be written to; nothing is left behind.
     """
     target = Path(os.path.realpath(path))
-    aside = target.with_name(f".deblur-{os.getpid()}-{secrets.token_hex(4)}.part")
+    aside = target.with_name(f".deblur-{_host()}-{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         before = target.exists()
         if before and not target.is_file():
             sort = "a folder" if target.is_dir() else "no ordinary file"
             raise UsageError(f"'{path}' is {sort}, where a file is to be written.", "Name a file with -o.")
-        _write_aside(aside, target, data, before=before)
+        _write_aside(aside, target, data, sealed, before=before)
     except OSError as error:
         raise _unwritable(path, error) from error
 
 
-def _write_aside(aside: Path, target: Path, data: bytes, *, before: bool) -> None:
+def sweep(folder: Path) -> int:
+    """Take away what killed processes left half-written in ``folder``; the number of files that went.
+
+    A file goes when its process is known to be dead, or when nobody has touched it for a day: of the processes of another
+    machine, or another container, that writes into the same folder, this one knows nothing.
+    """
+    gone = 0
+    with contextlib.suppress(OSError), os.scandir(folder) as found:
+        for each in found:
+            part = _PART.fullmatch(each.name)
+            if part is not None and _forsaken(Path(each.path), part[1], int(part[2])):
+                with contextlib.suppress(OSError):
+                    Path(each.path).unlink()
+                    gone += 1
+    return gone
+
+
+def _forsaken(path: Path, host: str | None, process: int) -> bool:
+    if host == _host() and not _lives(process):
+        return True
+    with contextlib.suppress(OSError):
+        return time.time() - path.stat().st_mtime > _FORGOTTEN
+    return False
+
+
+def _lives(process: int) -> bool:
+    """Whether there is a process of that number, as far as this one can tell."""
+    if sys.platform == "win32":  # where signal 0 is no question but a signal
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+@cache
+def _host() -> str:
+    """Eight hexadecimal digits for where process numbers mean the same: a machine, or a container, since its start."""
+    marks = [platform.node()]
+    with contextlib.suppress(OSError):
+        marks.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
+        marks.append(str(Path("/proc/self/ns/pid").readlink()))
+    return hashlib.sha256("\n".join(marks).encode()).hexdigest()[:8]
+
+
+def _write_aside(
+    aside: Path, target: Path, data: bytes, sealed: Callable[[os.stat_result], None] | None, *, before: bool
+) -> None:
     try:
         with aside.open("xb") as file:
             file.write(data)
         if before:
             shutil.copymode(target, aside)
+        if sealed is not None:
+            sealed(aside.stat())
         aside.replace(target)
     except BaseException:  # Ctrl-C too must leave nothing behind
         with contextlib.suppress(OSError):

@@ -10,13 +10,15 @@ import unicodedata
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from deblur_cli.errors import DeblurError, InputError, UsageError
-from deblur_cli.files import formats
+from deblur_cli.files import formats, manifest, shards
 from deblur_cli.files.search import BESIDE, COMPARE, Found, is_folder, search
 
 _absolute = os.path.abspath  # leaves links alone, which Path.resolve follows
+_is_link = os.path.islink  # where Path.is_symlink raises, for a name that is too long, there is none
 _FORMATS_SAID = ", ".join(row.suffixes[0] for row in formats.FORMATS.values())
 
 
@@ -32,6 +34,8 @@ class Route:
     """Where the before/after picture goes, if one is wanted."""
     finished: bool = False
     """The result exists and is to be left alone."""
+    key: str = ""
+    """See :class:`deblur_cli.files.search.Found`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,8 @@ class Routes:
     """Files in folders that are no photos."""
     earlier: int
     """Results of earlier runs."""
+    elsewhere: int = 0
+    """Photos of other shards."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +63,23 @@ class Naming:
     skip_existing: bool = False
 
 
-def plan(inputs: Iterable[str], naming: Naming, *, recursive: bool = False) -> Routes:
+def plan(
+    inputs: Iterable[str],
+    naming: Naming,
+    *,
+    recursive: bool = False,
+    shard: tuple[int, int] = (1, 1),
+    pen: manifest.Pen | None = None,
+) -> Routes:
     """Find the photos and settle the names of the results.
 
     Args:
         inputs: files, folders, patterns, or ``-`` alone.
         naming: see :class:`Naming`.
         recursive: look into the folders of folders too, and mirror their tree in the output folder.
+        shard: (I, N), of which I is from 1 to N: only the photos of this one of N shares. What their results would overwrite
+            is looked for among all photos.
+        pen: of a manifest; what it knows to be done is finished, and its results may be replaced.
 
     Raises:
         UsageError: the words contradict each other, or results would overwrite something.
@@ -74,15 +90,20 @@ def plan(inputs: Iterable[str], naming: Naming, *, recursive: bool = False) -> R
     if words == ("-",):
         routes = [_from_standard_input(naming)]
         _check_targets(routes, [], naming)
-        return Routes(routes=tuple(routes), others=0, earlier=0)
+        return Routes(routes=tuple(_settled(routes, naming, None)), others=0, earlier=0)
     avoid = naming.output if naming.output not in {None, "-"} else None
     findings = search(words, recursive=recursive, avoid=avoid, suffix=naming.suffix)
     one = len(findings.photos) == 1 and not any(map(is_folder, words))
     routes = _to_targets(findings.photos, naming, one=one)
     _check_targets(routes, [each.path for each in findings.photos], naming)
-    if naming.skip_existing:
-        routes = [replace(each, finished=_exists(each.target)) for each in routes]
-    return Routes(routes=tuple(routes), others=findings.others, earlier=findings.earlier)
+    number, count = shard
+    own = [each for each in routes if count == 1 or shards.share_of(each.key, count) == number]
+    return Routes(
+        routes=tuple(_settled(own, naming, pen)),
+        others=findings.others,
+        earlier=findings.earlier,
+        elsewhere=len(routes) - len(own),
+    )
 
 
 @contextmanager
@@ -131,31 +152,33 @@ def _from_standard_input(naming: Naming) -> Route:
 def _to_targets(found: Sequence[Found], naming: Naming, *, one: bool) -> list[Route]:
     if naming.output is None:
         suffix = BESIDE if naming.suffix is None else naming.suffix
-        return [_beside(each.path, each.path.parent, suffix, naming) for each in found]
+        return [_beside(each, each.path.parent, suffix, naming) for each in found]
     if naming.output == "-":
         if len(found) > 1:
             raise UsageError(f"-o - takes one photo; there are {len(found)}.", "Say -o FOLDER/.")
-        return [Route(source=found[0].path, target=None)]
+        return [Route(source=found[0].path, target=None, key=found[0].key)]
     if one and not _meant_as_folder(naming.output):
-        return [_to_file(found[0].path, naming)]
+        return [replace(_to_file(found[0].path, naming), key=found[0].key)]
     if _format(naming.output) and not _meant_as_folder(naming.output):
         raise UsageError(
             f"-o '{naming.output}' is one file; there {'is a folder' if len(found) == 1 else f'are {len(found)} photos'}.",
             f"Say -o {Path(naming.output).stem}/ for a folder.",
         )
     folder = Path(naming.output)
-    return [_beside(each.path, folder / each.place.parent, naming.suffix or "", naming) for each in found]
+    return [_beside(each, folder / each.place.parent, naming.suffix or "", naming) for each in found]
 
 
 def _meant_as_folder(output: str) -> bool:
     return output.endswith(("/", os.sep)) or is_folder(output)
 
 
-def _beside(source: Path, folder: Path, suffix: str, naming: Naming) -> Route:
+def _beside(found: Found, folder: Path, suffix: str, naming: Naming) -> Route:
     """The route into ``folder``, under the photo's own name."""
+    source = found.path
     ending = _ending(source, naming.format)
     compare = folder / f"{source.stem}{suffix}{COMPARE}{ending}" if naming.compare else None
-    return Route(source=source, target=folder / f"{source.stem}{suffix}{ending}", compare=compare)
+    target = folder / f"{source.stem}{suffix}{ending}"
+    return Route(source=source, target=target, compare=compare, key=found.key)
 
 
 def _ending(source: Path, word: str | None) -> str:
@@ -197,25 +220,53 @@ def _to_file(source: Path | None, naming: Naming) -> Route:
 
 
 def _check_targets(routes: list[Route], sources: list[Path], naming: Naming) -> None:
-    files = [(each.source, path) for each in routes for path in (each.target, each.compare) if path is not None]
+    """Refuse results that would overwrite a photo or one another."""
+    files = [(each.source, path) for each in routes for path in _files(each)]
     _check_sources(files, sources, naming)
     _check_collisions(files)
-    existing = [path for _, path in files if os.path.lexists(path)]
+
+
+def _settled(routes: list[Route], naming: Naming, pen: manifest.Pen | None) -> list[Route]:
+    """The routes, each finished or not, if nothing is in their way."""
+    known = None if pen is None else pen.recall(each.target for each in routes if each.target is not None)
+    existing = [path for each in routes for path in _files(each) if os.path.lexists(path)]
     for path in existing:
         if path.is_dir():
             raise UsageError(f"'{path}' is a folder.", "Say another name with -o.")
-    if existing and not naming.overwrite and not naming.skip_existing:
-        more = f" and {len(existing) - 1} more results are" if len(existing) > 1 else " is"
-        raise UsageError(f"'{existing[0]}'{more} there already.", "Say --overwrite, --skip-existing, or another -o.")
-    for folder in {path.parent for _, path in files}:
+    foreign = [path for path in existing if known is None or not known.is_ours(path)]
+    if foreign and not naming.overwrite and not naming.skip_existing:
+        more = f" and {len(foreign) - 1} more results are" if len(foreign) > 1 else " is"
+        raise UsageError(f"'{foreign[0]}'{more} there already.", "Say --overwrite, --skip-existing, or another -o.")
+    for folder in {path.parent for each in routes for path in _files(each)}:
         _check_folder(folder)
+    return [replace(each, finished=_is_finished(each, naming, known)) for each in routes]
+
+
+def _is_finished(route: Route, naming: Naming, known: manifest.Recalled | None) -> bool:
+    if route.source is None or route.target is None or not os.path.lexists(route.target):
+        return naming.skip_existing and _exists(route.target)
+    if known is not None and known.is_ours(route.target):
+        return known.is_done(route.source, route.target, route.compare)
+    return naming.skip_existing
+
+
+def _files(route: Route) -> list[Path]:
+    return [path for path in (route.target, route.compare) if path is not None]
 
 
 def _check_sources(files: list[tuple[Path | None, Path]], sources: list[Path], naming: Naming) -> None:
     """Refuse to write over a photo that is to be restored, unless it is the one that ``-o`` names."""
-    photos = {os.path.realpath(each) for each in sources}
+
+    @cache  # a million photos lie in a few thousand folders
+    def folder(path: Path) -> Path:
+        return Path(os.path.realpath(path))
+
+    def real(path: Path) -> str:
+        return os.path.realpath(path) if _is_link(path) else str(folder(path.parent) / path.name)
+
+    photos = set(map(real, sources))
     for source, target in files:
-        if os.path.realpath(target) not in photos:
+        if real(target) not in photos:
             continue
         named = naming.output is not None and target == Path(naming.output) and source is not None
         if named and naming.overwrite and _absolute(str(source)) == _absolute(target):

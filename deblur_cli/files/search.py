@@ -29,7 +29,9 @@ class Found:
 
     path: Path
     place: Path
-    """Relative to the folder in which it was looked for."""
+    """Relative to the folder in which it was looked for; where the result goes in an output folder."""
+    key: str
+    """Its path relative to the folder of the search, or as it was said, with slashes: the same on every machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,7 @@ def _of_word(word: str, *, recursive: bool, avoid: str | None) -> Iterator[Found
     if _is_dir(word):
         yield from _of_folder(Path(word), recursive=recursive, avoid=avoid)
     elif os.path.lexists(word) or not glob.has_magic(word):
-        yield Found(Path(word), Path(Path(word).name))
+        yield Found(Path(word), Path(Path(word).name), Path(word).as_posix())
     else:
         # Shells that do not expand patterns (and quoted ones) leave it to us.
         paths = [Path(each) for each in sorted(_matches(word, recursive=True)) if not _is_dir(each)]
@@ -94,7 +96,7 @@ def _of_word(word: str, *, recursive: bool, avoid: str | None) -> Iterator[Found
             raise InputError(f"No file matches '{word}'.", "Look at the pattern; ** stands for any folders.")
         for path in paths:
             if not _litter(path.name):
-                yield Found(path, Path(path.name)) if _is_photo(path) else None
+                yield Found(path, Path(path.name), path.relative_to(start).as_posix()) if _is_photo(path) else None
 
 
 def _of_folder(folder: Path, *, recursive: bool, avoid: str | None) -> Iterator[Found | None]:
@@ -108,7 +110,8 @@ def _of_folder(folder: Path, *, recursive: bool, avoid: str | None) -> Iterator[
         for name in sorted(names):
             path = Path(here, name)
             if not _litter(name):
-                yield Found(path, path.relative_to(folder)) if _is_photo(path) else None
+                place = path.relative_to(folder)
+                yield Found(path, place, place.as_posix()) if _is_photo(path) else None
 
 
 def _same(path: str | Path, folder: str) -> bool:

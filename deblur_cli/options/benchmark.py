@@ -30,7 +30,11 @@ class BenchmarkOptions:
     download: bool = False
     """Fetch the set first if it is not there: GoPro, to :attr:`data`, DEBLUR_DATA or the cache."""
     weights: tuple[str, ...] = ("default",)
-    """Names of ``weights.toml`` or paths of checkpoints; each is a row."""
+    """Names of ``weights.toml``, paths of checkpoints, or addresses ``hf://…`` on the Hub; each is a row."""
+    weights_list: str | None = None
+    """A list of the user's own, like ``weights.toml``; None: the one that DEBLUR_WEIGHTS_LIST names."""
+    offline: bool = False
+    """Ask no network for weights."""
     ablation: str | None = None
     """Folder with the nets of the paper's Table 4, which take the place of :attr:`weights`."""
     protocol: str = "auto"
@@ -184,6 +188,8 @@ class BenchmarkOptions:
             raise UsageError(
                 f"The paper reports nothing of --dataset {self.dataset}.", f"It does of {', '.join(REPORTED)}."
             )
+        if self.download and self.offline:
+            raise UsageError("--download and --offline exclude each other.", "Choose one of them.")
         if self.download and self.dataset not in FETCHED:
             raise UsageError(
                 f"--download does not know where --dataset {self.dataset} lies.", f"It fetches {', '.join(FETCHED)}."

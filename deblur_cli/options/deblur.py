@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from deblur_cli.errors import UsageError
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+ENGINES = ("local", "ray")
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+|:all)?")
+_SHARD = re.compile(r"(\d{1,9})/(\d{1,9})")
 _SMALLEST_TILE = 64
 
 
@@ -28,6 +30,10 @@ class DeblurOptions:
     """Replace results that exist."""
     skip_existing: bool = False
     """Leave photos alone whose result exists."""
+    shard: str | None = None
+    """``I/N``: only the photos of share I of N, I from 1 to N."""
+    manifest: str | None = None
+    """A file of JSON lines, or a folder of them, in which finished photos are written down and looked up."""
     quality: int = 95
     """1 to 100, for formats that lose something."""
     strip_metadata: bool = False
@@ -39,9 +45,17 @@ class DeblurOptions:
     compare: bool = False
     """Write a before/after picture beside each result."""
     weights: str = "default"
-    """A name of ``weights.toml`` or the path of a checkpoint."""
+    """A name of ``weights.toml``, the path of a checkpoint, or ``hf://owner/repo[@revision]/file`` on the Hub."""
+    weights_list: str | None = None
+    """A list of the user's own, like ``weights.toml``; None: the one that DEBLUR_WEIGHTS_LIST names."""
+    offline: bool = False
+    """Ask no network for weights."""
     device: str = "auto"
-    """``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``."""
+    """``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``cuda:all`` or ``mps``."""
+    workers: int | None = None
+    """Worker processes that share the photos; None: one, or one for each GPU."""
+    engine: str = "local"
+    """``local``: on this machine; ``ray``: on a Ray cluster."""
     precision: str = "auto"
     """``auto``, ``fp32``, ``bf16`` or ``fp16``."""
     tile: int | None = None
@@ -61,9 +75,16 @@ class DeblurOptions:
         self._check_numbers()
         self._check_names()
         self._check_streams()
+        self._check_workers()
         for first, second in (("overwrite", "skip_existing"), ("quiet", "verbose")):
             if getattr(self, first) and getattr(self, second):
                 raise UsageError(f"{_flag(first)} and {_flag(second)} exclude each other.", "Choose one of them.")
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """Which share of how many: I and N of :attr:`shard`."""
+        said = _SHARD.fullmatch("1/1" if self.shard is None else self.shard)
+        return (int(said[1]), int(said[2])) if said else (0, 0)
 
     def _check_numbers(self) -> None:
         if not 0 <= self.strength <= 1:
@@ -87,18 +108,41 @@ class DeblurOptions:
         if self.precision not in PRECISIONS:
             raise UsageError(f"--precision {self.precision} is not one of {', '.join(PRECISIONS)}.", "Say auto.")
         if not _DEVICE.fullmatch(self.device):
-            raise UsageError(f"--device {self.device} is none of auto, cpu, cuda, cuda:N, mps.", "Say auto.")
+            raise UsageError(f"--device {self.device} is none of auto, cpu, cuda, cuda:N, cuda:all, mps.", "Say auto.")
         if self.suffix is not None and re.search(r"[/\\\0]", self.suffix):
             raise UsageError(
                 f"--suffix {self.suffix!r} would change the folder; it is part of a file name.",
                 "Say -o FOLDER/ for another folder.",
             )
-        if "" in self.inputs or self.output == "":
+        if "" in self.inputs or "" in {self.output, self.manifest}:
             raise UsageError("An empty word is not a file name.", "Look for an unset variable in the command.")
+
+    def _check_workers(self) -> None:
+        if self.shard is not None and not 1 <= self.share[0] <= self.share[1]:
+            raise UsageError(
+                f"--shard {self.shard} is not I/N with I from 1 to N.", "Say --shard 1/4 for the first of four shares."
+            )
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"--workers {self.workers} is less than one.", "Leave it out.")
+        if self.engine not in ENGINES:
+            raise UsageError(f"--engine {self.engine} is not one of {', '.join(ENGINES)}.", "Leave it out.")
+        if self.engine == "ray" and not re.fullmatch(r"auto|cpu|cuda(:all)?", self.device):
+            raise UsageError(
+                f"--device {self.device} names a device of this machine, and --engine ray chooses among many.",
+                "Say --device cuda or --device cpu.",
+            )
 
     def _check_streams(self) -> None:
         if "-" in self.inputs and len(self.inputs) > 1:
             raise UsageError("- is one photo from standard input and stands alone.", "Name the other photos later.")
+        many = {
+            "shard": self.shard,
+            "manifest": self.manifest,
+            "workers": self.workers,
+            "engine": self.engine != "local",
+        }
+        for name in (name for name, said in many.items() if said and "-" in {*self.inputs, self.output}):
+            raise UsageError(f"{_flag(name)} is for photos in files, and - is none.", "Leave it out.")
         if self.output != "-":
             return
         for name in ("compare", "overwrite", "skip_existing", "suffix"):

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from deblur_cli.errors import UsageError
+from deblur_cli.options.recipes import Recipe
 from deblur_cli.options.run import RunOptions
-from deblur_cli.options.train import READINGS, Recipe
+from deblur_cli.options.train import READINGS
 
 TEACHER_FAMILIES = ("timm", "torchvision", "asl")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from deblur_cli.errors import UsageError
 
 DATASETS = ("gopro", "hide", "realblur-j", "realblur-r", "reds", "pairs", "photos")
+OPTIMISERS = ("adamw", "adam", "muon")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 _TIME = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|)")
@@ -36,16 +37,16 @@ class RunOptions:
     """Learning rate; None: the recipe's."""
     final_lr: float | None = None
     """Learning rate of the last step; None: the recipe's."""
-    warmup: int = 0
-    """Steps over which the learning rate rises from nothing."""
+    warmup: int | None = None
+    """Steps over which the learning rate rises from nothing; None: the recipe's."""
     hold: int = 0
     """Steps before the learning rate begins to fall."""
-    optimiser: str = "adamw"
-    """``adamw`` as in the papers, or ``muon``, which learns from fewer crops."""
-    weight_decay: float = 0.01
-    """Of the optimiser, decoupled."""
-    clip: float = 0.0
-    """Largest norm of the gradient; 0 clips nothing, as in the paper."""
+    optimiser: str | None = None
+    """``adamw``, ``adam``, or ``muon``, which learns from fewer crops; None: the recipe's."""
+    weight_decay: float | None = None
+    """Of the optimiser, decoupled but for ``adam``; None: the recipe's."""
+    clip: float | None = None
+    """Largest norm of the gradient, 0 clips nothing; None: the recipe's."""
     ema: float = 0.999
     """Decay per step of the averaged weights that are validated and kept; 0 averages nothing."""
     seed: int = 0
@@ -134,9 +135,9 @@ class RunOptions:
             ("--dataset", self.dataset, DATASETS),
             ("--blur-key", self.blur_key, ("blur", "blur_gamma")),
             ("--precision", self.precision, PRECISIONS),
-            ("--optimiser", self.optimiser, ("adamw", "muon")),
+            ("--optimiser", self.optimiser, OPTIMISERS),
         ):
-            if value not in known:
+            if value is not None and value not in known:
                 raise UsageError(
                     f"{flag} {value} is not one of {', '.join(known)}.", f"Choose one, such as {known[0]}."
                 )

@@ -1,10 +1,9 @@
-"""What ``deblur train`` was told, checked; and the recipes of the papers."""
+"""What ``deblur train`` was told, checked."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from deblur_cli.errors import UsageError
+from deblur_cli.options.recipes import Recipe, recipe_of
 from deblur_cli.options.run import RunOptions
 
 FUSIONS = ("sat", "add", "concat")
@@ -12,33 +11,19 @@ READINGS = ("mse", "literal", "reviewkd")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Recipe:
-    """How a paper trains its net; AdamW with betas 0.9 and 0.999 and a cosine in every case."""
-
-    batch: int = 10
-    crop: int = 256
-    """Pixels."""
-    rate: float = 2e-4
-    final_rate: float = 1e-6
-    epochs: int = 700
-
-
-RECIPES: Mapping[str, Recipe] = MappingProxyType({"unet": Recipe()})
-"""By backbone; ``unet`` is section 4.1 of the paper of the prior."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class TrainOptions(RunOptions):
     """The options of ``deblur train``. Raises UsageError when they do not fit together."""
 
     backbone: str = "unet"
-    """A net of the catalogue."""
+    """A net of the catalogue or a preset of one, without a prior: a name in :data:`deblur_cli.options.recipes.RECIPES`."""
     preset: str | None = None
-    """Named dials of a net; None: the backbone as its paper has it."""
+    """Named dials of the backbone's net; None: the backbone as its paper has it."""
     init: str | None = None
-    """A checkpoint to start from; a prior that it does not have starts as the identity."""
-    init_rate: float = 1.0
-    """Factor of the learning rate for the weights that came from :attr:`init`."""
+    """A checkpoint to start from, ours or one that a net's authors published; a prior that it does not have starts as the
+    identity."""
+    init_rate: float | None = None
+    """Factor of the learning rate for the weights that came from :attr:`init`; None: 0.1 where a new prior joins them,
+    else 1."""
     prior: bool | None = None
     """Guide the net by a semantic prior; None: as the preset says, and yes where there is none."""
     prior_weights: str | None = None
@@ -59,8 +44,8 @@ class TrainOptions(RunOptions):
     """A file with the teacher's weights; None: those that its library publishes."""
     reading: str = "mse"
     """How eq. 2 is read: ``mse``, ``literal`` or ``reviewkd``."""
-    perceptual: str = "vgg19"
-    """``vgg19``, ``none``, or a file with VGG19's weights."""
+    perceptual: str | None = None
+    """``vgg19``, ``none``, or a file with VGG19's weights; None: the recipe's."""
     alpha: float = 0.01
     """Weight of the perceptual term."""
     beta: float = 0.1
@@ -75,7 +60,7 @@ class TrainOptions(RunOptions):
     @property
     def recipe(self) -> Recipe:
         """Of the backbone's paper."""
-        return RECIPES.get(self.backbone, RECIPES["unet"])
+        return recipe_of(self.backbone, self.preset)
 
     def _check_words(self) -> None:
         for flag, value, known in (("--fusion", self.fusion, FUSIONS), ("--reading", self.reading, READINGS)):
@@ -84,9 +69,9 @@ class TrainOptions(RunOptions):
                     f"{flag} {value} is not one of {', '.join(known)}.", f"Choose one, such as {known[0]}."
                 )
         for flag, value in (("--alpha", self.alpha), ("--beta", self.beta), ("--init-rate", self.init_rate)):
-            if value < 0:
+            if value is not None and value < 0:
                 raise UsageError(f"{flag} {value:g} is negative.", "Leave it out.")
-        if self.init_rate != 1 and self.init is None:
+        if self.init_rate is not None and self.init is None:
             raise UsageError("--init-rate is for the weights of --init.", "Say --init FILE too.")
         if self.resume and self.init is not None:
             raise UsageError("--resume goes on where the run stood, --init begins anew.", "Leave one of them out.")

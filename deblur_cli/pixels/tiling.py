@@ -1,93 +1,14 @@
-"""Tiles: a photo of any size through a net that takes only certain sizes, within the memory of one row of tiles.
-
-The geometry (:func:`plan`) stands apart from the work (:func:`run`). All tiles have one size, so that a net meets one shape
-and none of them is a thin remainder. They begin and end on multiples of the net's stride: a tile is then restored on the
-same grid as the whole photo would be, and the two differ only by what the net sees beyond the tile's border.
-"""
+"""Tiles of tensors; see ``tiles`` for what they are."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from deblur_cli.pixels import tiles
+from deblur_cli.pixels.tiles import Tile, TilePlan, plan, smallest_tile
 
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """A rectangle of the photo in pixels, what it shares with its neighbours included."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TilePlan:
-    """Where the tiles of one photo lie. All numbers are pixels."""
-
-    height: int
-    """Of the photo."""
-    width: int
-    """Of the photo."""
-    tile_height: int
-    """Of every tile; the last ones may reach beyond the photo by less than ``multiple_of``."""
-    tile_width: int
-    """Of every tile, likewise."""
-    overlap: int
-    """Neighbours share at least this."""
-    rows: tuple[int, ...]
-    """Top of every row of tiles, ascending from 0."""
-    columns: tuple[int, ...]
-    """Left of every column of tiles, ascending from 0."""
-    multiple_of: int
-    """Of which sides and corners of every tile are multiples."""
-
-    @property
-    def count(self) -> int:
-        """Number of tiles."""
-        return len(self.rows) * len(self.columns)
-
-    @property
-    def work(self) -> float:
-        """Pixels that the net sees for each pixel of the photo."""
-        return self.count * self.tile_height * self.tile_width / (self.height * self.width)
-
-
-def smallest_tile(overlap: int, multiple_of: int) -> int:
-    """The smallest legal tile in pixels: one that its neighbours do not cover altogether."""
-    return multiple_of * max(1, 2 * -(-overlap // multiple_of))
-
-
-def plan(height: int, width: int, *, tile: int, overlap: int, multiple_of: int) -> TilePlan:
-    """Lay equal tiles over a photo: count first, divide after.
-
-    Args:
-        height: of the photo, at least 1 pixel.
-        width: of the photo, at least 1 pixel.
-        tile: longest side of a tile in pixels, rounded down to a legal size; 0 takes the photo whole.
-        overlap: pixels that neighbours share at least; rounded up to a legal size.
-        multiple_of: sides and corners of every tile are multiples of this.
-
-    Raises:
-        ValueError: a size is not positive, or the tile is smaller than :func:`smallest_tile`.
-    """
-    if min(height, width, multiple_of) < 1 or min(tile, overlap) < 0:
-        raise ValueError(f"no plan for {height=}, {width=}, {tile=}, {overlap=}, {multiple_of=}")
-    if tile and tile < smallest_tile(overlap, multiple_of):
-        raise ValueError(f"a tile of {tile} is smaller than the smallest legal, {smallest_tile(overlap, multiple_of)}")
-    tile_height, rows = _divide(height, tile, overlap, multiple_of)
-    tile_width, columns = _divide(width, tile, overlap, multiple_of)
-    return TilePlan(
-        height=height,
-        width=width,
-        tile_height=tile_height,
-        tile_width=tile_width,
-        overlap=overlap,
-        rows=rows,
-        columns=columns,
-        multiple_of=multiple_of,
-    )
+__all__ = ["Tile", "TilePlan", "plan", "run", "smallest_tile"]
 
 
 def run(
@@ -98,106 +19,27 @@ def run(
     start: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
-    """Restore a photo tile by tile and deliver it in finished bands, top to bottom.
-
-    Holds one row of tiles, and of the row above what it shares with it, however tall the photo is.
-
-    Args:
-        restore: maps (1, C, tile_height, tile_width) to the same shape.
-        read: gives a rectangle of the photo as (1, C, height, width) float32, any range.
-        plan: from :func:`plan`.
-        start: first row of the photo that is wanted; rows of tiles that lie above it are left out.
-        progress: called after each tile with the number of those done and of all.
-
-    Yields:
-        The top of a band and the band, (C, rows, width) float32. The bands follow one another without a gap from ``start``
-        to the photo's height. An identity ``restore`` gives the photo back, bit for bit.
-    """
-    above: Tensor | None = None
-    for index, top in enumerate(plan.rows):
-        bottom = min(top + plan.tile_height, plan.height)
-        if bottom <= start:
-            continue
-        done = index * len(plan.columns)
-        band = _band(restore, read, plan, top, lambda count, done=done: progress and progress(done + count, plan.count))
-        if above is not None:
-            head = band[:, : above.shape[1]]
-            head.copy_(_blend(above, head, dim=1))
-        finished = plan.rows[index + 1] if index + 1 < len(plan.rows) else plan.height
-        above = band[:, finished - top :].clone()
-        if finished > start:
-            first = max(start, top)
-            yield first, band[:, first - top : finished - top]
+    """Restore a photo tile by tile and deliver it in finished bands of tensors: :func:`tiles.run`."""
+    return tiles.run(_Tensors(), restore, read, plan, start=start, progress=progress)
 
 
-def _divide(length: int, tile: int, overlap: int, multiple_of: int) -> tuple[int, tuple[int, ...]]:
-    """Size and starts of equal tiles along one side; everything is counted in units of ``multiple_of``."""
-    whole = -(-length // multiple_of)
-    limit = tile // multiple_of or whole
-    if whole <= limit:
-        return whole * multiple_of, (0,)
-    shared = -(-overlap // multiple_of)
-    count = -(-(whole - shared) // (limit - shared))
-    size = -(-(whole + (count - 1) * shared) // count)
-    starts = (place * (whole - size) // (count - 1) for place in range(count))
-    return size * multiple_of, tuple(start * multiple_of for start in starts)
+class _Tensors:
+    """The library is torch."""
 
+    def room(self, like: Tensor, rows: int, width: int) -> Tensor:
+        return like.new_empty(rows, width, like.shape[0]).permute(2, 0, 1)
 
-def _band(
-    restore: Callable[[Tensor], Tensor],
-    read: Callable[[Tile], Tensor],
-    plan: TilePlan,
-    top: int,
-    progress: Callable[[int], object],
-) -> Tensor:
-    """One row of tiles, restored and blended from left to right: (C, rows, width), cut to the photo."""
-    rows = min(plan.tile_height, plan.height - top)
-    band: Tensor | None = None
-    end = 0
-    for index, left in enumerate(plan.columns):
-        columns = min(plan.tile_width, plan.width - left)
-        piece = read(Tile(top, left, rows, columns))
-        if (rows, columns) != (plan.tile_height, plan.tile_width):
-            piece = _pad(piece, plan.tile_height, plan.tile_width)
-        piece = restore(piece)[0, :, :rows, :columns]
-        if band is None:
-            # Channels last, as photos and the fastest nets have them: every copy below runs straight through the memory.
-            band = piece.new_empty(rows, plan.width, piece.shape[0]).permute(2, 0, 1)
-        if left < end:
-            band[:, :, left:end] = _blend(band[:, :, left:end], piece[:, :, : end - left], dim=2)
-        band[:, :, end : left + columns] = piece[:, :, end - left :]
-        end = left + columns
-        progress(index + 1)
-    if band is None:
-        raise ValueError("a plan without tiles")
-    return band
+    def copy(self, part: Tensor) -> Tensor:
+        return part.clone()
 
+    def blend(self, old: Tensor, new: Tensor, *, dim: int) -> Tensor:
+        # ``lerp`` keeps what is equal, and is exact at both ends.
+        shape = [1] * new.dim()
+        shape[dim] = new.shape[dim]
+        return torch.lerp(old, new, torch.tensor(tiles.ramp(shape[dim])).to(new).view(shape))
 
-def _blend(old: Tensor, new: Tensor, *, dim: int) -> Tensor:
-    """Let ``new`` grow out of ``old``, two views of the same pixels: a linear ramp over their middle half along ``dim``.
-
-    The outer quarters belong to one tile alone, because next to its border a net is worst. ``lerp`` computes
-    ``old + w * (new - old)``, so that equal values stay equal to the last bit, and is exact at both ends.
-    """
-    shared = old.shape[dim]
-    single = shared // 4
-    ramp = (torch.arange(shared, dtype=new.dtype, device=new.device) - single + 0.5) / (shared - 2 * single)
-    shape = [1] * new.dim()
-    shape[dim] = shared
-    return torch.lerp(old, new, ramp.clamp(0, 1).view(shape))
-
-
-def _pad(piece: Tensor, height: int, width: int) -> Tensor:
-    """Continue below and to the right by reflection, as often as it takes; a single row or column is repeated."""
-    for dim, size in ((-2, height), (-1, width)):
-        piece = piece.index_select(dim, _reflected(piece.shape[dim], size, piece.device))
-    return piece
-
-
-def _reflected(length: int, size: int, device: torch.device) -> Tensor:
-    """Indices 0 .. length - 1, back to 0, and so on: ``size`` of them."""
-    if length == 1:
-        return torch.zeros(size, dtype=torch.long, device=device)
-    period = 2 * (length - 1)
-    places = torch.arange(size, device=device) % period
-    return torch.minimum(places, period - places)
+    def pad(self, piece: Tensor, height: int, width: int) -> Tensor:
+        for dim, size in ((-2, height), (-1, width)):
+            places = torch.tensor(tiles.reflected(piece.shape[dim], size), device=piece.device)
+            piece = piece.index_select(dim, places)
+        return piece

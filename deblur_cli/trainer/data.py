@@ -110,8 +110,8 @@ class Data:
         blurred = f"synthesised blur of up to {self._dials.max_blur:g} px{measured}"
         return f"{len(self)} sharp photographs ('{folder}') with {blurred}"
 
-    def source(self, *, batch: int, seed: int, crew: Crew) -> PairSource:
-        """The batches of this process."""
+    def source(self, *, batch: int, seed: int, crew: Crew, turns: str = "all") -> PairSource:
+        """The batches of this process; ``turns`` says how crops of pairs are turned, photographs' always are anyhow."""
         slots = crew.shard(batch)
         if self._pairs is not None:
             return FolderPairs(
@@ -122,6 +122,7 @@ class Data:
                 seed=seed,
                 threads=self._dials.threads,
                 megabytes=self._dials.memory or _free_megabytes() / 2,
+                turns=turns,
             )
         album = self._album
         if album is None:

@@ -32,7 +32,9 @@ class FolderPairs:
         seed: int,
         threads: int = 2,
         megabytes: float = 0.0,
+        turns: str = "all",
     ) -> None:
+        self._turns = turns
         self.threads = max(1, threads)
         self._pairs = found
         self._crop = crop
@@ -53,7 +55,9 @@ class FolderPairs:
         sharp: list[_Pixels] = []
         for slot in self._slots:
             pair = self._pair(self._index(step, slot))
-            turn = sources.Turn.draw(pair[1].shape, self._crop, sources.item_chance(self._seed, step, slot))
+            turn = sources.Turn.draw(
+                pair[1].shape, self._crop, sources.item_chance(self._seed, step, slot), self._turns
+            )
             blurred.append(turn.of(pair[0], self._crop))
             sharp.append(turn.of(pair[1], self._crop))
         return sources.stack(blurred), sources.stack(sharp)

@@ -192,7 +192,8 @@ def _optimiser(groups: list[dict[str, Any]], plan: Plan) -> Any:
     if plan.optimiser == "muon":
         return MuonAdamW(groups, weight_decay=plan.weight_decay)
     tiny = torch.finfo(torch.float32).tiny  # every step sets its own rate
-    return torch.optim.AdamW(groups, lr=tiny, betas=(0.9, 0.999), weight_decay=plan.weight_decay, fused=True)
+    kind = torch.optim.Adam if plan.optimiser == "adam" else torch.optim.AdamW
+    return kind(groups, lr=tiny, betas=plan.betas, weight_decay=plan.weight_decay, fused=True)
 
 
 def _compile(net: nn.Module) -> None:

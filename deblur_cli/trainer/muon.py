@@ -132,6 +132,7 @@ def _even_out(matrices: Tensor) -> Tensor:
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     first, second, third = _QUINTIC
     for _ in range(_ROUNDS):
-        square = x @ x.mT
-        x = first * x + (second * square + third * (square @ square)) @ x
+        square = torch.bmm(x, x.mT)
+        mixed = torch.baddbmm(square, square, square, beta=second, alpha=third)
+        x = torch.baddbmm(x, mixed, x, beta=first)
     return (x.mT if tall else x).float()

@@ -20,9 +20,15 @@ class Plan:
     warmup: int = 0
     """Steps over which the rate rises from nothing."""
     hold: int = 0
-    """Steps (warm-up included) before the cosine decay begins."""
+    """Steps (warm-up included) before the rate begins to fall."""
+    drops: tuple[float, ...] = ()
+    """Where the rate drops, by the same factor each time, as shares of the steps that it falls in; empty: it falls smoothly."""
+    power: float = 0.0
+    """Of the distance to the end, by which the rate falls; 0: along half a cosine."""
     optimiser: str = "adamw"
-    """``adamw``, or ``muon`` for the filters with AdamW for the rest."""
+    """``adamw``, ``adam``, or ``muon`` for the filters with AdamW for the rest."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Of Adam and AdamW: decay per step of the mean gradient and of the mean square."""
     weight_decay: float = 0.01
     clip: float = 0.0
     """Largest norm of the gradient; 0 clips nothing."""
@@ -41,11 +47,15 @@ class Plan:
     """Minutes between two saves."""
 
     def rate_at(self, step: int) -> float:
-        """The learning rate of ``step`` (from 0): linear warm-up, a plateau, half a cosine."""
+        """The learning rate of ``step`` (from 0): linear warm-up, a plateau, then the fall to :attr:`final_rate`."""
         if step < self.warmup:
             return self.rate * (step + 1) / self.warmup
         start = max(self.warmup, min(self.hold, self.steps))
         if step < start:
             return self.rate
-        done = (step - start) / max(1, self.steps - 1 - start)
-        return self.final_rate + (self.rate - self.final_rate) * (1 + math.cos(math.pi * min(1.0, done))) / 2
+        if self.drops:
+            passed = sum(step - start >= share * (self.steps - start) for share in self.drops)
+            return self.rate * (self.final_rate / self.rate) ** (passed / len(self.drops))
+        done = min(1.0, (step - start) / max(1, self.steps - 1 - start))
+        left = (1 - done) ** self.power if self.power else (1 + math.cos(math.pi * done)) / 2
+        return self.final_rate + (self.rate - self.final_rate) * left

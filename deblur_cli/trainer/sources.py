@@ -19,6 +19,8 @@ _FLAT = 0.008
 _TRIES = 6
 _ZOOMS = (1.0, 1.0, 1.0, 0.75, 0.6)
 """By how much squares are reduced, each as likely."""
+TURNS = ("all", "mirror", "none")
+"""How a square may be turned: all eight ways, left to right alone, not at all."""
 _CROP, _ITEM, _BLUR = range(3)
 _KERNEL = 4
 """Streams of chance that never meet."""
@@ -108,12 +110,12 @@ class Turn:
     over: bool
 
     @classmethod
-    def draw(cls, shape: Sequence[int], crop: int, luck: np.random.Generator) -> "Turn":
-        """Any of them, for a square of ``crop`` pixels in an (H, W, 3) image of this shape."""
+    def draw(cls, shape: Sequence[int], crop: int, luck: np.random.Generator, turns: str = "all") -> "Turn":
+        """Any of them, for a square of ``crop`` pixels in an (H, W, 3) image of this shape; see :data:`TURNS`."""
         height, width = shape[:2]
         top, left = int(luck.integers(height - crop + 1)), int(luck.integers(width - crop + 1))
         down, right, over = (bool(flip) for flip in luck.integers(2, size=3))
-        return cls(top, left, down, right, over)
+        return cls(top, left, down and turns == "all", right and turns != "none", over and turns == "all")
 
     def of(self, image: NDArray[np.uint8], crop: int) -> NDArray[np.uint8]:
         """The square of an (H, W, 3) image; a view."""

@@ -12,6 +12,9 @@ from deblur_cli.files.checkpoint import Checkpoint
 from deblur_cli.nets.mapping import from_mapping
 from deblur_cli.nets.prior import PriorConfig
 
+_BACKBONES = tuple(name for name, (_, config) in nets.PRESETS.items() if config.prior is None)
+"""What ``--backbone`` can say: the presets without a prior."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetWords:
@@ -31,11 +34,11 @@ def config_of(words: NetWords) -> tuple[str, Any]:
     Raises:
         UsageError: no such net, no such preset, or dials of a prior that it does not have.
     """
-    if words.backbone not in nets.NETS:
-        raise UsageError(f"--backbone {words.backbone} is not one of {', '.join(nets.NETS)}.", "Choose one of them.")
+    if words.backbone not in _BACKBONES:
+        raise UsageError(f"--backbone {words.backbone} is not one of {', '.join(_BACKBONES)}.", "Choose one of them.")
     preset = _preset(words)
     name, config = nets.PRESETS[preset]
-    prior = None if words.prior is False else config.prior or (PriorConfig() if words.prior else None)
+    prior = None if words.prior is False else config.prior or (PriorConfig() if _guided(words) else None)
     said = {key: getattr(words, key) for key in ("fusion", "clc", "mla") if getattr(words, key) is not None}
     if prior is None and said:
         raise UsageError(f"--preset {preset} has no prior.", "Say --prior too.")
@@ -48,10 +51,18 @@ def _preset(words: NetWords) -> str:
     preset = words.preset or words.backbone
     if preset not in nets.PRESETS:
         raise UsageError(f"--preset {preset} is not one of {', '.join(nets.PRESETS)}.", "Choose one of them.")
-    if nets.PRESETS[preset][0] != words.backbone:
-        raise UsageError(f"--preset {preset} is of {nets.PRESETS[preset][0]}.", "Say its --backbone too.")
-    guided = words.prior or (words.prior is None and words.preset is None)
-    return f"{preset}-sp" if guided and f"{preset}-sp" in nets.PRESETS else preset
+    net = nets.PRESETS[preset][0]
+    if nets.PRESETS[words.backbone][0] != net:
+        raise UsageError(f"--preset {preset} is of {net}.", f"Say --backbone {net} too.")
+    if words.backbone != net and preset not in {words.backbone, f"{words.backbone}-sp"}:
+        raise UsageError(
+            f"--backbone {words.backbone} and --preset {preset} both say the dials of {net}.", "Leave one of them out."
+        )
+    return f"{preset}-sp" if _guided(words) and f"{preset}-sp" in nets.PRESETS else preset
+
+
+def _guided(words: NetWords) -> bool:
+    return words.prior or (words.prior is None and words.preset is None)
 
 
 def with_widths(config: Any, widths: Sequence[int]) -> Any:
@@ -102,21 +113,17 @@ def begin_from(net: nn.Module, name: str, config: Any, found: Checkpoint, path: 
         )
     theirs = from_mapping(nets.NETS[name].config, label.config)
     if replace(theirs, prior=None) != replace(config, prior=None):
-        raise WeightsError(
-            f"'{path}' has other dials: {_difference(theirs, config)}.", "Say the --preset that it was trained with."
-        )
+        said = [key for key in _BACKBONES if nets.PRESETS[key] == (name, replace(theirs, prior=None))]
+        hint = f"Say --backbone {said[0]}." if said else "Say the --preset that it was trained with."
+        raise WeightsError(f"'{path}' has other dials: {_difference(theirs, config)}.", hint)
     fresh = config.prior is not None and theirs.prior is None
     if not fresh and theirs.prior != config.prior:
         raise WeightsError(
             f"'{path}' has another prior: {_difference(theirs.prior, config.prior)}.", "Say the same --prior options."
         )
     missing, unexpected = net.load_state_dict(dict(found.tensors), strict=False)
-    plain = (
-        set(nets.build(name, nets.to_mapping(replace(config, prior=None))).state_dict())
-        if fresh
-        else set(found.tensors)
-    )
-    wrong = [*unexpected, *(plain & set(missing))]
+    new = ("prior.", "embed.") if fresh else ()
+    wrong = [*unexpected, *(key for key in missing if not key.startswith(new))]
     if wrong:
         raise WeightsError(
             f"'{path}' is not whole: {wrong[0]} and {len(wrong) - 1} more do not fit.", "Choose another file."

@@ -12,10 +12,10 @@ from deblur_cli import __version__
 from deblur_cli.errors import UsageError
 from deblur_cli.files.sheet import write_sheet
 from deblur_cli.trainer import machine
-from deblur_cli.trainer.crew import Crew
 from deblur_cli.trainer.data import Data, preview
 from deblur_cli.trainer.events import Previewed
 from deblur_cli.trainer.plan import Plan
+from deblur_cli.trainer.sources import PairSource
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ class Recipe(Protocol):
 
     @property
     def rate(self) -> float:
-        """Learning rate of the first step."""
+        """Learning rate after the warm-up."""
         ...
 
     @property
@@ -52,8 +52,48 @@ class Recipe(Protocol):
         ...
 
     @property
+    def warmup(self) -> float:
+        """Share of the steps over which the learning rate rises."""
+        ...
+
+    @property
+    def drops(self) -> tuple[float, ...]:
+        """Where the learning rate drops, as shares of the steps; empty: it falls smoothly."""
+        ...
+
+    @property
+    def power(self) -> float:
+        """By which it falls; 0: along half a cosine."""
+        ...
+
+    @property
     def epochs(self) -> int:
         """Passes through the data."""
+        ...
+
+    @property
+    def steps(self) -> int | None:
+        """Length of the whole run, in place of :attr:`epochs`."""
+        ...
+
+    @property
+    def optimiser(self) -> str:
+        """``adamw`` or ``adam``."""
+        ...
+
+    @property
+    def betas(self) -> tuple[float, float]:
+        """Of the optimiser."""
+        ...
+
+    @property
+    def weight_decay(self) -> float:
+        """Of the optimiser."""
+        ...
+
+    @property
+    def clip(self) -> float:
+        """Largest norm of the gradient; 0 clips nothing."""
         ...
 
 
@@ -87,17 +127,25 @@ def plan_of(words: Any, recipe: Recipe, *, count: int, device: torch.device) -> 
         device: where the run computes.
     """
     batch = words.batch or recipe.batch
+    an_epoch = max(1, count // batch)
+    if words.epochs is None and recipe.steps is not None:
+        steps: int = words.steps or recipe.steps
+    else:
+        steps = words.steps or (words.epochs or recipe.epochs) * an_epoch
     return Plan(
-        steps=words.steps or (words.epochs or recipe.epochs) * max(1, count // batch),
+        steps=steps,
         batch=batch,
         seed=words.seed,
         rate=recipe.rate if words.lr is None else words.lr,
         final_rate=recipe.final_rate if words.final_lr is None else words.final_lr,
-        warmup=words.warmup,
+        warmup=round(recipe.warmup * steps) if words.warmup is None else words.warmup,
         hold=words.hold,
-        optimiser=words.optimiser,
-        weight_decay=words.weight_decay,
-        clip=words.clip,
+        drops=recipe.drops,
+        power=recipe.power,
+        optimiser=words.optimiser or recipe.optimiser,
+        betas=recipe.betas,
+        weight_decay=recipe.weight_decay if words.weight_decay is None else words.weight_decay,
+        clip=recipe.clip if words.clip is None else words.clip,
         average=words.ema,
         precision=machine.precision_of(words.precision, device),
         compile=words.compile,
@@ -138,10 +186,9 @@ def described(words: Any, data: Data) -> Mapping[str, str]:
     return {"pairs": str(data), "scored": "blurred views", **said}
 
 
-def write_preview(words: Any, recipe: Recipe, data: Data, crew: Crew) -> Previewed:
-    """Sheets of pairs to look at, in the folder of ``--preview``."""
+def write_preview(words: Any, pairs: PairSource) -> Previewed:
+    """Sheets of ``pairs`` to look at, in the folder of ``--preview``; the source is closed."""
     folder = Path(words.preview)
-    pairs = data.source(batch=words.batch or recipe.batch, seed=words.seed, crew=crew)
     try:
         for index, rows in enumerate(preview(pairs, _SHEETS)):
             write_sheet(folder / f"pairs-{index}.png", rows)

@@ -1,0 +1,75 @@
+"""What an exported net says of itself besides its label: whoever runs it needs no more than this. Needs no torch.
+
+Images go in and come out as (1, 3, height, width) float32 RGB in [0, 1], whatever the net computes with inside.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from deblur_cli.errors import WeightsError
+from deblur_cli.files.label import Label, from_metadata, to_metadata
+
+_RANGE = "[0, 1]"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """The metadata of an exported net."""
+
+    label: Label
+    """Of the checkpoint that it was made of."""
+    multiple_of: int
+    """Height and width must be multiples of this, in pixels."""
+    overlap: int
+    """Pixels that neighbouring tiles share, so that the seam cannot be seen."""
+    values_per_pixel: float
+    """Numbers held at once per image pixel at the peak, as the net counts them."""
+    local: bool
+    """Whether every restored pixel sees a bounded neighbourhood only, so that tiles equal the whole."""
+    precision: str
+    """``fp32`` or ``fp16``: what the weights are, and what is computed with."""
+    tile: int = 0
+    """The only height and width that it takes, in pixels; 0: all multiples."""
+
+    def __post_init__(self) -> None:
+        if self.multiple_of < 1 or min(self.overlap, self.tile) < 0 or self.tile % self.multiple_of:
+            raise ValueError(f"sizes that cannot be: {self.multiple_of=}, {self.overlap=}, {self.tile=}")
+        if self.precision not in {"fp32", "fp16"} or self.values_per_pixel <= 0:
+            raise ValueError(f"{self.precision=} and {self.values_per_pixel=} cannot be")
+
+
+def to_texts(facts: Facts) -> dict[str, str]:
+    """``facts`` as the metadata of a file, the label's among them."""
+    own = {each.name: getattr(facts, each.name) for each in fields(facts) if each.name != "label"}
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in own.items()}
+    return {**texts, "value_range": _RANGE, **to_metadata(facts.label)}
+
+
+def from_texts(path: Path, texts: Mapping[str, str]) -> Facts:
+    """The facts that :func:`to_texts` made ``texts`` of.
+
+    Raises:
+        WeightsError: they are not there, spoilt, or of a newer format; the message names ``path``.
+    """
+    kinds: dict[str, Any] = {each.name: each.type for each in fields(Facts) if each.name != "label"}
+    if not {*kinds, "net", "config", "format"} <= texts.keys() or texts.get("value_range") != _RANGE:
+        raise WeightsError(
+            f"'{path}' has no label: it is an ONNX file, but not one of this program.", "Make one with deblur export."
+        )
+    label = from_metadata(path, texts)
+    try:
+        return Facts(label=label, **{name: _value(kind, texts[name]) for name, kind in kinds.items()})
+    except ValueError as error:
+        raise WeightsError(f"The label of '{path}' cannot be read: {error}.", "Export it anew.") from error
+
+
+def _value(kind: Any, text: str) -> Any:
+    if kind is str:
+        return text
+    value = json.loads(text)
+    if type(value) is not kind and not (kind is float and type(value) is int):
+        raise ValueError(f"{text} is no {kind.__name__}")
+    return value

@@ -1,0 +1,64 @@
+"""The free memory of this machine, as this process may take it."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+_ASSUMED = 4 * 2**30
+"""Bytes, where the system does not tell."""
+
+
+def free_bytes() -> int:
+    """Memory that can be taken now: the least that any limit leaves."""
+    return max(0, min(_host()))
+
+
+def _host() -> Iterator[int]:
+    """What each of the limits of this process leaves, in bytes."""
+    yield _available()
+    yield from _groups()
+    if sys.platform != "win32":
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY:
+            used = Path("/proc/self/statm").read_text().split()[0] if sys.platform == "linux" else "0"
+            yield limit - int(used) * resource.getpagesize()
+
+
+def _available() -> int:
+    with suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
+    with suppress(AttributeError, OSError, ValueError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return _ASSUMED
+
+
+def _groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
+    """What the control groups of this process leave, versions 1 and 2, its own and all above."""
+    with suppress(OSError):
+        for line in own.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers not in {"", "memory"}:
+                continue
+            names = (
+                ("memory.max", "memory.current")
+                if not controllers
+                else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            )
+            place = root / controllers
+            # A container sees its own group at the root, though its path may be told from outside.
+            folder = place / path.lstrip("/")
+            for each in (folder, *folder.parents):
+                if each.is_relative_to(place):
+                    yield from _group(each, *names)
+
+
+def _group(folder: Path, limit: str, usage: str) -> Iterator[int]:
+    with suppress(OSError, ValueError):  # ValueError: "max", no limit
+        left = int((folder / limit).read_text()) - int((folder / usage).read_text())
+        facts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        yield left + int(facts.get("total_inactive_file", facts.get("inactive_file", "0")))
