@@ -4,7 +4,6 @@ It restores as ``deblurrer`` does, in the same tiles; only the library beneath i
 than restoring a small photo: hence nothing here, nor what it imports, may do so.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -22,14 +21,15 @@ _Progress = Callable[[int, int], None]
 
 _SHARE = 0.5
 """Of the free memory that a tile may take, as for torch on the CPU."""
-_LONGEST = 512
-"""Side of a tile in pixels beyond which nothing gets faster."""
-_OVERLAPS = 8
-"""Sides of a tile in overlaps: the net then sees each pixel of a large photo 1.3 times at most."""
+_MOST = 9 * 2**28
+"""Bytes that a tile may take however much is free, as for torch."""
 _HELD = 3
 """Times the numbers that the net counts, measured: the runtime frees a map later than torch, and overwrites fewer of them."""
-_TILE_BYTES = 4 * 3 * 5
+_TILE_BYTES = 4 * 3 * 6
 """Bytes per pixel besides the net's own."""
+_BAND_BYTES = 4 * 3 * 2 + 8
+"""Bytes per pixel of the row of tiles: its corrections, what it shares with the row above, and the photo's own samples."""
+_BAND_ROWS = 32
 
 
 class OnnxDeblurrer:
@@ -47,6 +47,7 @@ class OnnxDeblurrer:
         overlap: int | None,
         strength: float,
         tta: bool,
+        max_memory: int | None = None,
     ) -> None:
         if not 0 <= strength <= 1:
             raise ValueError(f"strength is {strength}, not between 0 and 1")
@@ -62,7 +63,9 @@ class OnnxDeblurrer:
         self._overlap = facts.overlap if overlap is None else overlap
         self._strength = strength
         self._tta = tta
+        self._max_memory = max_memory
         self._plan: tiles.TilePlan | None = None
+        self._coming = 0
         if facts.tile and tile not in {None, facts.tile}:
             raise UsageError(
                 f"--tile {tile} is not what '{path}' was exported for: tiles of {facts.tile} pixels.",
@@ -85,6 +88,7 @@ class OnnxDeblurrer:
         overlap: int | None = None,
         strength: float = 1.0,
         tta: bool = False,
+        max_memory: int | None = None,
     ) -> Self:
         """Load an ``.onnx`` file of ``deblur export``.
 
@@ -96,6 +100,8 @@ class OnnxDeblurrer:
             overlap: pixels that neighbouring tiles share; None takes what the net needs.
             strength: 0 to 1, the share of the correction that is applied.
             tta: average over the eight turned and mirrored views of each tile, for eight times the work.
+            max_memory: bytes that this process, photos included, may have in all, as far as the choice of tiles decides it;
+                None: as much as is free.
 
         Raises:
             WeightsError: the file is missing, torn, or not made by ``deblur export``.
@@ -114,17 +120,18 @@ class OnnxDeblurrer:
                 f"--precision {precision} is not that of '{place}', which was exported in {facts.precision}.",
                 "Say --precision auto, or export it anew.",
             )
-        return cls(place, net, facts, tile=tile, overlap=overlap, strength=strength, tta=tta)
+        return cls(place, net, facts, tile=tile, overlap=overlap, strength=strength, tta=tta, max_memory=max_memory)
 
-    def restore(self, pixels: _Array, *, progress: _Progress | None = None) -> _Array:
+    def restore(self, pixels: _Array, *, into: _Array | None = None, progress: _Progress | None = None) -> _Array:
         """Restore the pixels of a photo.
 
         Args:
             pixels: (H, W, 1 or 3), uint8, uint16 or float32 in [0, 1]; floats beyond that range keep what is beyond.
+            into: of the same shape and number format, where the result goes; None: a new array.
             progress: called after each tile with the number of those done and of all.
 
         Returns:
-            A new array of the same shape and number format.
+            ``into``, or the new array.
 
         Raises:
             InputError: the photo holds values that are not numbers.
@@ -134,19 +141,24 @@ class OnnxDeblurrer:
         height, width, channels = pixels.shape
         peak = samples.PEAKS[pixels.dtype.name]
         try:
-            restored = np.empty(pixels.shape, pixels.dtype)
+            restored = np.empty(pixels.shape, pixels.dtype) if into is None else into
         except MemoryError as error:
             raise DeviceError("The memory does not suffice for the restored photo.", "Close other programs.") from error
+
+        self._coming = restored.nbytes if into is None else 0
 
         def read(tile: tiles.Tile) -> _Array:
             part = pixels[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width]
             return part.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(peak)
 
         for top, correction in self._corrections(height, width, read, progress):
-            rows = slice(top, top + correction.shape[1])
-            change = correction if channels == 3 else correction.mean(0, keepdims=True)
-            change = change.transpose(1, 2, 0) * np.float32(self._strength * peak)
-            restored[rows] = samples.corrected(pixels[rows], change)
+            for first in range(0, correction.shape[1], _BAND_ROWS):  # or the copies would be as large as the band
+                part = correction[:, first : first + _BAND_ROWS]
+                change = part if channels == 3 else part.mean(0, keepdims=True)
+                change = change.transpose(1, 2, 0) * np.float32(self._strength * peak)
+                rows = slice(top + first, top + first + part.shape[1])
+                restored[rows] = samples.corrected(pixels[rows], change)
+            del correction  # or it would stay in memory while the next one is made
         return restored
 
     def plan_for(self, height: int, width: int) -> tiles.TilePlan:
@@ -160,25 +172,23 @@ class OnnxDeblurrer:
         return tiles.smallest_tile(self._overlap, self._facts.multiple_of)
 
     def _new_plan(self, height: int, width: int) -> tiles.TilePlan:
-        side = self._auto_tile() if self._tile is None else self._tile
-        if self._limit:
-            side = min(side or self._limit, self._limit)
-        return tiles.plan(
-            height,
-            width,
-            tile=side,
-            overlap=self._overlap,
-            multiple_of=self._facts.multiple_of,
-            exact=bool(self._facts.tile),
-        )
-
-    def _auto_tile(self) -> int:
-        """The side of a square that fits into the free memory, if there is need for one so large."""
-        bytes_each = (
-            _HELD * self._facts.values_per_pixel * 4 + _TILE_BYTES
-        )  # half precision is computed in float32, too
-        longest = max(_LONGEST, _OVERLAPS * self._overlap)
-        return max(self._smallest, min(longest, math.isqrt(int(memory.free_bytes() * _SHARE / bytes_each))))
+        facts = self._facts
+        dials: dict[str, Any] = {"overlap": self._overlap, "multiple_of": facts.multiple_of, "soft": not facts.local}
+        if self._tile is not None:
+            side = min(self._tile or self._limit, self._limit) if self._limit else self._tile
+            return tiles.plan(height, width, tile=side, exact=bool(facts.tile), **dials)
+        size = min(memory.free_bytes() * _SHARE, _MOST)
+        if self._max_memory is not None:
+            size = min(size, memory.left_of(self._max_memory) - self._coming)
+        # Half precision is computed in float32, too.
+        room = tiles.Room(size=size, tile=_HELD * facts.values_per_pixel * 4 + _TILE_BYTES, band=_BAND_BYTES)
+        alike = facts.longest and max(facts.longest, self._smallest)
+        longest = min((each for each in (self._limit, alike) if each), default=0)
+        plan = tiles.fit(height, width, room=room, longest=longest, **dials)
+        if self._max_memory is not None:
+            whose = f"this net and a photo of {width} x {height} pixels"
+            memory.check_budget(self._max_memory, room.size, room.taken(plan), whose)
+        return plan
 
     def _corrections(
         self, height: int, width: int, read: Callable[[tiles.Tile], _Array], progress: _Progress | None
@@ -189,8 +199,9 @@ class OnnxDeblurrer:
             self._plan = self._new_plan(height, width)
             try:
                 for top, band in arrays.run(self._correct, read, self._plan, start=start, progress=progress):
-                    yield top, band
                     start = top + band.shape[1]
+                    yield top, band
+                    del band
             except MemoryError as error:
                 self._shrink(self._plan, error)
 

@@ -33,6 +33,8 @@ class Repository:
     private: bool = False
     gated: bool = False
     moved_to: str = ""
+    plain: bool = False
+    """Its files are small, and lie in Git itself: no store, no SHA-256."""
     announced: dict[str, bytes] = field(default_factory=dict)
     """Files whose size and sum are told as those of other bytes."""
 
@@ -59,6 +61,10 @@ class Hub:
     asked: list[Asked] = field(default_factory=list)
     down: int = 0
     """Answers of the Hub that will be 503."""
+    status: int = 0
+    """What all questions to the Hub are answered with, if not 0."""
+    pause: float = 0
+    """Seconds that the store waits after every eighth of a file."""
     cuts: int = 0
     """Answers of the store that will end in the middle."""
     silent: str = ""
@@ -159,9 +165,9 @@ class _Front(_Handler):
             self.hub.release.wait(30)
             self.close_connection = True
             return True
-        if self.hub.down:
-            self.hub.down -= 1
-            self.answer(503)
+        if self.hub.down or self.hub.status:
+            self.hub.down = max(0, self.hub.down - 1)
+            self.answer(self.hub.status or 503)
             return True
         if self.hub.portal:
             self.answer(200, b"<html>Please log in to the hotel's network.</html>")
@@ -202,6 +208,10 @@ class _Front(_Handler):
             self.answer(
                 404, X_Error_Code="EntryNotFound", X_Error_Message="Entry not found", X_Repo_Commit=repository.commit
             )
+        elif repository.plain:
+            content = repository.files[file]
+            blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+            self.answer(200, content, X_Repo_Commit=repository.commit, ETag=f'"{blob}"', Accept_Ranges="bytes")
         else:
             told = repository.announced.get(file, repository.files[file])
             digest = hashlib.sha256(told).hexdigest()
@@ -271,7 +281,10 @@ class _Store(_Handler):
             if self.hub.silent == "store":
                 self.hub.release.wait(30)
             return
-        self.wfile.write(rest)
+        for start in range(0, len(rest), part := len(rest) // 8 if self.hub.pause else len(rest)):
+            self.wfile.write(rest[start : start + part])
+            self.wfile.flush()
+            self.hub.release.wait(self.hub.pause)
 
     def do_PUT(self) -> None:
         self.note()

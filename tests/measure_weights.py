@@ -13,8 +13,6 @@ a script and not a test: run it by hand.
 """
 
 import argparse
-import hashlib
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
@@ -23,7 +21,7 @@ import numpy as np
 import torch
 
 from deblur_cli.deblurrer import Deblurrer
-from deblur_cli.files import checkpoint, photo, weights
+from deblur_cli.files import checkpoint, photo, rows, sums, weights
 from deblur_cli.pixels import metrics
 
 
@@ -82,7 +80,18 @@ def table(scores: list[Score]) -> dict[str, float]:
     return {name: round(value, 4) for name, value in found.items()}
 
 
-def release(source: Path, target: Path, words: argparse.Namespace, scores: dict[str, float], change: float) -> None:
+def protocol(scores: list[Score]) -> str:
+    """How they were measured, as a row says it."""
+    count = sum(score.kind != "still" for score in scores)
+    return (
+        f"tests/measure_weights.py: {count} images blurred by synthesis, 8-bit RGB PSNR, SSIM Gaussian per channel, mean over "
+        "images, fp32; measured by us"
+    )
+
+
+def release(
+    source: Path, target: Path, words: argparse.Namespace, scores: dict[str, float], measured: str, change: float
+) -> None:
     """Write the checkpoint that is shipped, and print its row."""
     trained = checkpoint.load(source)
     label = replace(
@@ -96,12 +105,20 @@ def release(source: Path, target: Path, words: argparse.Namespace, scores: dict[
     )
     tensors = {name: each.half() if each.is_floating_point() else each for name, each in trained.tensors.items()}
     checkpoint.save(checkpoint.Checkpoint(label=label, tensors=tensors), target)
-    data = target.read_bytes()
-    print(f'\n[{target.stem}]\nnet        = "{label.net}"\nbundled    = "{target.name}"')
-    print(f'sha256     = "{hashlib.sha256(data).hexdigest()}"\nsize       = {len(data)}')
-    print(f"licence    = {json.dumps(label.licence)}\ntrained_on = {json.dumps(label.trained_on)}")
-    inner = ", ".join(f'"{name}" = {value}' for name, value in scores.items())
-    print(f"scores     = {{ {inner} }}")
+    entry = rows.Entry(
+        name=target.stem,
+        net=label.net,
+        prior=bool(label.config.get("prior")),
+        bundled=target.name,
+        sha256=sums.of(target),
+        size=target.stat().st_size,
+        licence=label.licence,
+        trained_on=label.trained_on,
+        scores=scores,
+        protocol=measured,
+        precisions=label.precisions,
+    )
+    print("\n" + rows.text(entry), end="")
 
 
 def main() -> None:
@@ -114,14 +131,15 @@ def main() -> None:
         parser.add_argument(name, default=default)
     words = parser.parse_args()
     source = weights.locate(words.weights)
-    found = {}
+    found, measured = {}, ""
     for precision in ("fp32", "bf16"):
         print(precision)
-        found[precision] = table(measure(words.set, Deblurrer.open(str(source), precision=precision)))
+        scores = measure(words.set, Deblurrer.open(str(source), precision=precision))
+        found[precision], measured = table(scores), protocol(scores)
     change = round(found["bf16"]["psnr all"] - found["fp32"]["psnr all"], 4)
     print(f"bf16 against fp32: {change:+.4f} dB")
     if words.release:
-        release(source, words.release, words, found["fp32"], change)
+        release(source, words.release, words, found["fp32"], measured, change)
 
 
 if __name__ == "__main__":

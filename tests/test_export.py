@@ -1,10 +1,12 @@
 """Exports: every net as a file for other programs, and no file that does something else than the net."""
 
+import errno
 import json
 import os
 import runpy
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -89,6 +91,41 @@ def _photo(height: int, width: int, channels: int = 3, dtype: str = "uint8") -> 
     return drawn if dtype == "float32" else np.rint(drawn * np.iinfo(dtype).max).astype(dtype)
 
 
+def test_no_export_tells_where_it_was_made(made: Path, weights: Path, tmp_path: Path) -> None:
+    assert _code("--weights", weights, "-o", tmp_path / "net.pt2") == 0
+    with zipfile.ZipFile(tmp_path / "net.pt2") as file:
+        parts = {name: file.read(name) for name in file.namelist()}
+    for name, content in {**parts, "onnx": made.read_bytes()}.items():
+        for folder in (Path(deblur_cli.__file__).parent, Path(torch.__file__).parent, tmp_path):
+            assert str(folder).encode() not in content, name
+
+
+def test_an_export_is_of_one_version_of_onnx_and_of_sizes_that_are_not_fixed(made: Path) -> None:
+    import onnx
+
+    model = onnx.load(made)
+    onnx.checker.check_model(model, full_check=True)
+    assert [(each.domain, each.version) for each in model.opset_import] == [("", 18)]
+    sides = [each.dim_param for each in model.graph.input[0].type.tensor_type.shape.dim]
+    assert all(sides[2:])
+    assert sides[2] != sides[3]
+
+
+@pytest.mark.parametrize("command", ["info", "convert", "publish"])
+def test_what_an_export_is_can_be_asked_but_it_is_no_checkpoint(
+    made: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = {"info": ["--json"], "convert": ["-o", str(tmp_path / "x.safetensors")], "publish": ["--repo", "owner/x"]}
+    with pytest.raises(SystemExit) as stop:
+        main(["weights", command, str(made), *more[command]])
+    told = capsys.readouterr()
+    if command == "info":
+        assert json.loads(told.out)["trained_on"] == "nothing"
+    else:
+        assert stop.value.code == 4
+        assert "is an exported net, and a checkpoint is needed here" in told.err
+
+
 def test_an_export_tells_what_other_programs_need(made: Path, weights: Path) -> None:
     facts = exported.from_texts(made, graph.load(made).metadata)
     assert facts.label == checkpoint.read_label(weights)
@@ -130,6 +167,9 @@ def test_half_precision_and_one_size_are_checked_with_a_photo_of_mine(
     assert (row["precision"], row["tile"], row["multiple_of"], row["format"]) == ("fp16", 256, 4, "onnx")
     assert 0 < row["difference"] <= 0.01
     assert row["bytes"] == (tmp_path / "half.onnx").stat().st_size
+    with pytest.raises(SystemExit):
+        main(["weights", "info", str(tmp_path / "half.onnx"), "--json"])
+    assert json.loads(capsys.readouterr().out)["precision"] == "fp16"
     assert "photo image, 256 x 256: largest difference from PyTorch" in said.err
     assert sorted(each.name for each in tmp_path.iterdir()) == ["half.onnx", "mine.png"]
     restored = OnnxDeblurrer.open(tmp_path / "half.onnx").restore(_photo(70, 300))
@@ -142,6 +182,7 @@ def test_a_pt2_file_runs_without_this_program(weights: Path, tmp_path: Path) -> 
     texts = {"deblur.json": ""}
     program = torch.export.load(tmp_path / "net.pt2", extra_files=texts)
     assert json.loads(texts["deblur.json"])["multiple_of"] == "4"
+    assert exported.from_texts(Path(), exported.of_program(tmp_path / "net.pt2")).multiple_of == 4
     image = proof.drawn(64, 36, torch.Generator().manual_seed(0))
     assert torch.equal(program.module()(image), _net()(image)[0])
 
@@ -172,10 +213,25 @@ def test_an_export_that_does_something_else_leaves_no_file(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_disk_that_is_full_is_told_by_the_name_that_was_said(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    for name in ("net.safetensors", "net.pt2"):
+        assert _code("--weights", weights, "-o", tmp_path / name) == 3
+        assert f"'{tmp_path / name}' cannot be written: No space left on device." in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_cannot_be_exported_is_told_before_the_work(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "there.onnx").touch()
+    (tmp_path / "folder.onnx").mkdir()
     image = tmp_path / "image.png"
     image.write_text("no picture")
     cases: list[tuple[tuple[str | Path, ...], int, str]] = [
@@ -184,6 +240,7 @@ def test_what_cannot_be_exported_is_told_before_the_work(
         (("-o", tmp_path / "x.onnx", "--tile", "301"), 2, "Say --tile 300 or 304."),
         (("-o", tmp_path / "x.onnx", "--check-image", image), 3, "image.png"),
         (("-o", tmp_path / "none" / "x.safetensors"), 3, "cannot be written"),
+        (("-o", tmp_path / "folder.onnx", "--overwrite"), 2, "is a folder"),
         (("-o", tmp_path / "y.onnx", "--weights", tmp_path / "there.onnx"), 4, "a checkpoint is needed here"),
     ]
     for words, code, said in cases:
@@ -192,7 +249,7 @@ def test_what_cannot_be_exported_is_told_before_the_work(
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     assert _code("--weights", weights, "-o", tmp_path / "x.onnx") == 2
     assert "pip install 'deblur-cli[onnx]'" in capsys.readouterr().err
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["image.png", "there.onnx"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["folder.onnx", "image.png", "there.onnx"]
 
 
 @pytest.mark.parametrize(
@@ -260,22 +317,25 @@ def test_what_the_exporter_to_onnx_cannot_say_is_said_for_it(tmp_path: Path) -> 
 def test_a_net_whose_mode_depends_on_the_size_is_exported_in_its_safe_form() -> None:
     config = NAFNetConfig(width=4, encoder=(1, 1, 1, 1), window=48)
     net = _net("nafnet", config)
-    safe, form = forms.settle("nafnet", net)
-    assert form is forms.FORMS["nafnet"]
+    settled = forms.settle("nafnet", net)
+    safe = settled.net
+    assert settled.longest == 48
     assert safe.config == replace(config, window=0)
-    told = forms.notes(safe, form, "onnx")
+    told = forms.notes(settled, "onnx")
     assert "TLC" in told[0]
+    assert "tiles of at most 48 pixels" in told[0]
     assert "whole tile" in told[1]
     small, large = torch.rand(1, 3, 48, 48), torch.rand(1, 3, 48, 96)
     assert torch.allclose(safe(small)[0], net(small)[0], atol=1e-5)
     assert not torch.allclose(safe(large)[0], net(large)[0], atol=1e-5)
-    assert forms.settle("nafnet", _net("nafnet", replace(config, window=0)))[1] is None
-    assert forms.notes(_net(), None, "onnx") == []
+    assert forms.settle("nafnet", _net("nafnet", replace(config, window=0))).longest == 0
+    assert forms.notes(forms.settle("unet", _net()), "onnx") == []
 
 
 def test_the_list_of_forms_names_nets_and_dials_that_there_are() -> None:
     for name, form in forms.FORMS.items():
         assert form.dials
+        assert form.alike in form.dials
         nets.build(name, nets.to_mapping(nets.NETS[name].config(**form.dials)))
 
 
@@ -308,6 +368,19 @@ def test_every_net_is_exported_for_all_sizes_with_and_without_the_prior(
     assert kept.facts.tile == 0
     if sort == "onnx":
         assert OnnxDeblurrer.open(path).restore(_photo(40, 50)).shape == (40, 50, 3)
+
+
+def test_what_the_authors_do_not_allow_is_told_of_an_export_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = _net()
+    label = replace(_label(net), licence="Academic Public License (non-commercial)")
+    checkpoint.save(checkpoint.Checkpoint(label=label, tensors=net.state_dict()), tmp_path / "bound.safetensors")
+    words = ("--weights", tmp_path / "bound.safetensors", "-o", tmp_path / "again.safetensors", "--json")
+    assert _code(*words) == 0
+    told = capsys.readouterr()
+    assert told.err.count("not for commercial use") == 1
+    assert "not for commercial use" in json.loads(told.out)["notes"][0]
 
 
 def test_a_net_of_another_library_is_refused(tmp_path: Path) -> None:

@@ -114,6 +114,15 @@ def test_a_net_of_one_size_takes_photos_of_all(folder: Path, size: tuple[int, in
     assert (plan.tile_height, plan.tile_width) == (64, 64)
 
 
+def test_a_net_that_was_changed_for_large_tiles_gets_none_unless_told(folder: Path) -> None:
+    path = _save(folder / "changed.onnx", ("Identity",), longest=64, local=False)
+    plan = OnnxDeblurrer.open(path).plan_for(500, 700)
+    assert max(plan.tile_height, plan.tile_width) <= 64
+    plan = OnnxDeblurrer.open(path, overlap=80).plan_for(500, 700)
+    assert 64 < plan.tile_height <= 160
+    assert OnnxDeblurrer.open(path, tile=0).plan_for(500, 700).count == 1
+
+
 def test_tiled_equals_whole(pool: Path) -> None:
     pixels = _photo(230, 175, dtype="float32").clip(0, 1)
     whole = OnnxDeblurrer.open(pool, tile=0).restore(pixels)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageEnhance
 from torch import Tensor
 
 from deblur_cli import nets
@@ -13,7 +14,7 @@ from deblur_cli.errors import UsageError
 from deblur_cli.options.recipes import RECIPES, Recipe, recipe_of
 from deblur_cli.options.train import TrainOptions
 from deblur_cli.trainer import Plan, start, words
-from deblur_cli.trainer.augmented import Augmented, Changes, saturate
+from deblur_cli.trainer.augmented import Augmented, Changes, mix_with_grey, saturate
 from deblur_cli.trainer.sources import Turn, item_chance
 
 GOPRO = 2103
@@ -211,6 +212,23 @@ def test_grain_is_on_the_blurred_side_alone_and_stays_in_range() -> None:
     assert blurred.min() >= 0
     assert blurred.max() <= 1
     assert (blurred - before).abs().mean() < 0.1
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.0, 1.2])
+def test_mixing_with_grey_is_that_of_pillow(factor: float) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    expected = np.asarray(ImageEnhance.Color(Image.fromarray(pixels)).enhance(factor), np.float32)
+    image = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
+    found = 255 * mix_with_grey(image, torch.tensor([factor]))[0].permute(1, 2, 0).numpy()
+    assert np.abs(found - expected).max() < 1.5  # Pillow rounds grey and result
+
+
+def test_mprnet_and_mssnet_alone_mix_with_grey() -> None:
+    assert {name for name, recipe in RECIPES.items() if recipe.grey} == {
+        "mprnet", "mprnet-stage1", "mssnet", "mssnet-small", "mssnet-large"
+    }  # fmt: skip
+    plain, mixed = (changed(saturation=0.5, grey=grey).batch(0)[1] for grey in (False, True))
+    assert not torch.allclose(plain, mixed, atol=1e-3)
 
 
 def test_a_share_of_the_crops_keeps_its_saturation() -> None:

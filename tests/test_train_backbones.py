@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from deblur_cli import nets
+from deblur_cli import foreign, nets
 from deblur_cli.commands import train
 from deblur_cli.errors import WeightsError
 from deblur_cli.files import checkpoint
@@ -178,6 +178,26 @@ def test_weights_of_another_net_say_which_backbone_they_are(
     with pytest.raises(WeightsError) as caught:
         list(train.run(options(folder, tmp_path / "run", backbone=backbone, init=str(file))))
     assert hint in caught.value.hint
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_licence_goes_with_the_weights_through_conversion_and_resumption(folder: Path, tmp_path: Path) -> None:
+    theirs = foreign.convert(published(tmp_path / "MIMO-UNet.pkl", built("mimo-unet")), tmp_path / "ours.safetensors")
+    said = {"folder": folder, "backbone": "mimo-unet", "prior": False}
+    run_of(tmp_path / "run", **said, init=str(tmp_path / "ours.safetensors"), steps=1)
+    file = tmp_path / "run" / "last.safetensors"
+    assert checkpoint.read_label(file).licence == theirs.label.licence == "none stated by the authors"
+    run_of(tmp_path / "run", **said, resume=True, steps=2)
+    assert checkpoint.read_label(file).licence == theirs.label.licence
+    run_of(tmp_path / "anew", **said, steps=1)
+    assert checkpoint.read_label(tmp_path / "anew" / "last.safetensors").licence == "that of whoever trained it"
+
+
+def test_a_teacher_that_nobody_named_and_nobody_has_is_told_with_the_ways_out(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="asl:tresnet_l are on no hub") as caught:
+        list(train.run(options(folder, tmp_path / "run", backbone="nafnet", distill=True)))
+    for way in ("--teacher-weights FILE", "--teacher timm:mobilenetv2_100", "--no-prior"):
+        assert way in caught.value.hint
     assert not (tmp_path / "run").exists()
 
 

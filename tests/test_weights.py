@@ -1,6 +1,8 @@
 """Released weights: every row stands for a file, and a file that was changed is refused."""
 
+import argparse
 import hashlib
+import runpy
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 
 from deblur_cli import nets
 from deblur_cli.errors import WeightsError
-from deblur_cli.files import checkpoint, rows, weights
+from deblur_cli.files import checkpoint, rows, sums, weights
 
 CONTENT = b"a checkpoint, for all that this file knows"
 ROW = {
@@ -59,6 +61,23 @@ def test_every_row_has_a_net_that_there_is_and_says_how_it_was_scored() -> None:
         assert entry.scores
         assert entry.protocol
         assert rows.read(tomllib.loads(rows.text(entry))) == {name: entry}
+
+
+def test_a_release_prints_a_row_that_can_be_pasted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = runpy.run_path(str(Path(__file__).parent / "measure_weights.py"))
+    score, source = script["Score"], weights.locate("default")
+    measured = [score("mild", 20.0, 21.0, 0.5, 0.6), score("still", 50.0, 51.0, 0.9, 0.9)]
+    scores, protocol = script["table"](measured), script["protocol"](measured)
+    capsys.readouterr()
+    words = argparse.Namespace(made_with="", trained_on="", licence="MIT", notes="")
+    script["release"](source, tmp_path / "unet-x-1.safetensors", words, scores, protocol, -0.5)
+    row = rows.read(tomllib.loads(capsys.readouterr().out))["unet-x-1"]
+    assert (row.net, row.prior, row.bundled, row.licence) == ("unet", True, "unet-x-1.safetensors", "MIT")
+    assert (row.scores["psnr mild"], row.precisions) == (21.0, {"bf16": -0.5})
+    assert "1 images blurred by synthesis" in row.protocol
+    label = checkpoint.read_label(tmp_path / "unet-x-1.safetensors")
+    assert (label.scores, label.precisions) == (row.scores, row.precisions)
+    assert sums.fault(tmp_path / "unet-x-1.safetensors", sha256=row.sha256, size=row.size) == ""
 
 
 def test_every_alias_names_a_row_that_needs_no_network() -> None:

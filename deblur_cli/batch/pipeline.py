@@ -1,10 +1,12 @@
 """Photos to restored photos, in one process.
 
-While the net works on one photo, one thread reads the next and another writes the last: at most three photos are held. The
-net itself stays on the thread that asks, where Ctrl-C falls between two of its operations.
+While the net works on one photo, one thread reads the next and another writes the last: at most three photos are held. With
+--max-memory it is one, and if that does not fit, its pixels lie on disk. The net itself stays on the thread that asks, where
+Ctrl-C falls between two of its operations.
 """
 
 import os
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -14,8 +16,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from deblur_cli.batch import machine
 from deblur_cli.batch.events import Begun, Opened, Outcome, begun, failed, outcome
 from deblur_cli.errors import DeblurError, InputError
 from deblur_cli.files import disk, manifest, routes
@@ -24,7 +27,8 @@ from deblur_cli.options.deblur import DeblurOptions
 if TYPE_CHECKING:
     from deblur_cli.deblurrer import Deblurrer
     from deblur_cli.files.hub import Told
-    from deblur_cli.files.photo import Photo
+    from deblur_cli.files.photo import Facts, Photo
+    from deblur_cli.files.scratch import Scratch
     from deblur_cli.onnxrunner import OnnxDeblurrer
 
 _STREAM = "-"
@@ -55,6 +59,8 @@ class _Taken:
     photo: "Photo"
     state: os.stat_result | None
     """Of its file before it was read: a photo that changes meanwhile is another one."""
+    room: "Scratch | None"
+    """Where its pixels lie; None: in memory."""
 
 
 class Pipeline:
@@ -72,13 +78,9 @@ class Pipeline:
         self._deblurrer: Deblurrer | OnnxDeblurrer | None = None
 
     def open(self) -> Opened:
-        """Load the net, fetched if need be.
-
-        Raises:
-            WeightsError, DeviceError, UsageError: as the deblurrer's own ``open``.
-        """
+        """Load the net; raises what :func:`machine.opened` does."""
         options = self._options
-        deblurrer = self._deblurrer = _open(options, self._fetching)
+        deblurrer = self._deblurrer = machine.opened(options, self._fetching)
         return Opened(
             weights=options.weights,
             net=deblurrer.label.net,
@@ -103,12 +105,14 @@ class Pipeline:
         ahead: tuple[routes.Route, Future[_Taken]] | None = None
         try:
             for following in chain(waiting, (None,)):
+                if self._options.max_memory is not None:
+                    yield from self._alone(following, reader, behind, writer)
+                    continue
                 current = ahead
                 if current is not None:
                     yield begun(current[0])
-                    wait(
-                        current[1:]
-                    )  # before the next one is asked for: of photos that wait there is never more than one
+                    # Before the next one is asked for: of photos that wait there is never more than one.
+                    wait(current[1:])
                 ahead = None if following is None else (following, reader.submit(self._read, following))
                 if current is not None:
                     yield from self._restored(*current, behind, writer)
@@ -121,6 +125,26 @@ class Pipeline:
         finally:
             for each in (reader, writer):
                 each.shutdown(cancel_futures=True)
+
+    def _alone(
+        self,
+        route: routes.Route | None,
+        reader: ThreadPoolExecutor,
+        behind: deque[Future[Outcome]],
+        writer: ThreadPoolExecutor,
+    ) -> Iterator[Opened | Begun | Outcome]:
+        """Read, restore and write one photo while no other is in memory."""
+        if route is None:
+            return
+        yield begun(route)
+        probing = reader.submit(self._probe, route)
+        wait((probing,))
+        if probing.exception() is None and self._deblurrer is None:
+            yield self.open()  # first, for what it takes of the memory is not there for the photo
+        reading = reader.submit(self._read, route)
+        wait((reading,))
+        yield from self._restored(route, reading, behind, writer)
+        yield from _written(behind)
 
     def _restored(
         self, route: routes.Route, reading: Future[_Taken], behind: deque[Future[Outcome]], writer: ThreadPoolExecutor
@@ -143,25 +167,58 @@ class Pipeline:
         from deblur_cli.files import photo
 
         state = None if self._pen is None or route.source is None else _state(route.source)
-        blurred = photo.read(source(route, self._streams))
-        photo.check_fit(blurred, format=self._format(route.target, blurred), name=str(route.target or _STREAM))
-        return _Taken(blurred, state)
+        room = self._room(route)
+        if room is None or route.source is None:
+            blurred = photo.read(source(route, self._streams))
+            photo.check_fit(blurred, format=self._format(route.target, blurred.format), name=_name(route))
+        else:
+            from deblur_cli.files import large
 
-    def _format(self, path: Path | None, picture: "Photo") -> str:
-        """The format of a result: of its name, else the one that was said, else the photo's own."""
+            blurred = large.read(route.source, room)
+            large.check_fit(blurred, room, format=self._format(route.target, blurred.format), name=_name(route))
+        return _Taken(blurred, state, room)
+
+    def _probe(self, route: routes.Route) -> "Facts | None":
+        """What the header of the photo tells, if it is a file and that must be known before it is read."""
+        if self._options.max_memory is None or route.source is None:
+            return None
+        from deblur_cli.files import large
+
+        return large.probe(route.source)
+
+    def _room(self, route: routes.Route) -> "Scratch | None":
+        """Room on disk for the pixels of a photo that are too many for ``--max-memory``.
+
+        Raises:
+            DeviceError: even some of them are.
+        """
+        facts = self._probe(route)
+        if self._options.max_memory is None or route.source is None or facts is None:
+            return None
+        from deblur_cli.files import large
+
+        folder = Path() if route.target is None else route.target.parent
+        sort = self._format(route.target, facts.format)
+        return large.room_for(route.source, facts, format=sort, most=self._options.max_memory, folder=folder)
+
+    def _format(self, path: Path | None, own: str) -> str:
+        """The format of a result: of its name, else the one that was said, else the photo's ``own``."""
         from deblur_cli.files import photo
 
         word = "" if self._options.format is None else f"x.{self._options.format}"
-        return photo.format_of(path or word) if path or word else picture.format
+        return photo.format_of(path or word) if path or word else own
 
     def _step(self, route: routes.Route, taken: _Taken) -> Callable[[], Outcome]:
         """The last step of a photo's way, for the hand that writes: a failure waits there for its turn, too."""
-        deblurrer, blurred = self._deblurrer, taken.photo
+        deblurrer, blurred, room = self._deblurrer, taken.photo, taken.room
         if deblurrer is None:
             raise ValueError("the net is not open")
         try:
             start = time.perf_counter()
-            restored = replace(blurred, pixels=deblurrer.restore(blurred.pixels, progress=self._tiles))
+            if room is None:
+                restored = replace(blurred, pixels=deblurrer.restore(blurred.pixels, progress=self._tiles))
+            else:
+                restored = self._restored_on_disk(deblurrer, blurred, room)
             seconds = time.perf_counter() - start
         except DeblurError as error:
             return partial(failed, route, error)
@@ -178,7 +235,20 @@ class Pipeline:
             weights=self._options.weights,
         )
         beside = None if route.compare is None else blurred
-        return partial(self._write, route, restored, beside, taken.state, told)
+        return partial(self._write, route, restored, beside, taken.state, told, room)
+
+    def _restored_on_disk(self, deblurrer: "Deblurrer | OnnxDeblurrer", blurred: "Photo", room: "Scratch") -> "Photo":
+        from deblur_cli.files import large
+
+        def tiles(done: int, total: int) -> None:
+            room.rest()
+            if self._tiles is not None:
+                self._tiles(done, total)
+
+        restored = large.twin(blurred, room)
+        deblurrer.restore(blurred.pixels, into=restored.pixels, progress=tiles)
+        room.rest()
+        return restored
 
     def _write(
         self,
@@ -187,20 +257,24 @@ class Pipeline:
         beside: "Photo | None",
         state: os.stat_result | None,
         told: Outcome,
+        room: "Scratch | None",
     ) -> Outcome:
         """Put the pictures of one photo in their places; the result comes last, so that it stands for all of them."""
-        from deblur_cli.files import sheet
 
         def sealed(result: os.stat_result) -> None:
             if self._pen is not None and state is not None and route.source is not None and route.target is not None:
                 self._pen.write(route.source, route.target, route.compare, photo=state, result=result)
             if beside is not None and route.compare is not None:
-                disk.write(route.compare, self._encoded(sheet.side_by_side(beside, restored), route.compare))
+                from deblur_cli.files import sheet
+
+                disk.write(
+                    route.compare, self._encoded(sheet.side_by_side(beside, restored, room), route.compare, room)
+                )
 
         try:
-            data = self._encoded(restored, route.target)
+            data = self._encoded(restored, route.target, room)
             if route.target is None:
-                self._send(data)
+                self._send(data, room)
             else:
                 with routes.folder(route.target.parent):
                     disk.write(route.target, data, sealed=sealed)
@@ -208,22 +282,36 @@ class Pipeline:
             return failed(route, error)
         return told
 
-    def _encoded(self, picture: "Photo", path: Path | None) -> bytes:
+    def _encoded(
+        self, picture: "Photo", path: Path | None, room: "Scratch | None"
+    ) -> bytes | Callable[[BinaryIO], None]:
+        """The bytes of a picture's file; of one that lies on disk, what writes them."""
         from deblur_cli.files import photo
 
-        return photo.encode(
-            picture,
-            format=self._format(path, picture),
-            quality=self._options.quality,
-            keep_metadata=not self._options.strip_metadata,
-            name="" if path is None else str(path),
-        )
+        name = "" if path is None else str(path)
+        dials: dict[str, Any] = {
+            "format": self._format(path, picture.format),
+            "quality": self._options.quality,
+            "name": name,
+        }
+        dials["keep_metadata"] = not self._options.strip_metadata
+        if room is None:
+            return photo.encode(picture, **dials)
+        from deblur_cli.files import large
 
-    def _send(self, data: bytes) -> None:
+        return lambda out: large.write(out, picture, room, **dials)
+
+    def _send(self, data: bytes | Callable[[BinaryIO], None], room: "Scratch | None") -> None:
         if self._streams is None:
             raise ValueError("there is no standard output here")
         try:
-            self._streams.output.write(data)
+            if room is None or isinstance(data, bytes):
+                self._streams.output.write(cast("bytes", data))
+            elif callable(data):
+                with room.file() as whole:  # for whoever writes it must be able to go back in it
+                    data(whole)
+                    whole.seek(0)
+                    shutil.copyfileobj(whole, self._streams.output)
             self._streams.output.flush()
         except BrokenPipeError:
             raise  # nobody reads on: the end of the whole run, and not this photo's failure
@@ -240,6 +328,11 @@ def source(route: routes.Route, streams: Streams | None) -> Path | bytes:
     return streams.input.read()
 
 
+def _name(route: routes.Route) -> str:
+    """What messages call the result."""
+    return str(route.target or _STREAM)
+
+
 def _state(path: Path) -> os.stat_result | None:
     with suppress(OSError):  # reading it will say so
         return path.stat()
@@ -252,28 +345,3 @@ def _written(behind: deque[Future[Outcome]]) -> Iterator[Outcome]:
         told = behind[0].result()
         behind.popleft()
         yield told
-
-
-def _open(options: DeblurOptions, fetching: "Told | None") -> "Deblurrer | OnnxDeblurrer":
-    from deblur_cli.files import hub, origins, weights
-
-    path = weights.locate(options.weights, listed=options.weights_list, offline=options.offline, told=fetching)
-    if path.suffix.lower() == ".onnx":  # the one way that never imports torch
-        from deblur_cli.onnxrunner import OnnxDeblurrer as Machine
-    else:
-        from deblur_cli.deblurrer import Deblurrer as Machine
-        from deblur_cli.deblurrer import devices
-
-        devices.keep_memory()
-    opened = Machine.open(
-        path,
-        device=options.device,
-        precision=options.precision,
-        tile=options.tile,
-        overlap=options.overlap,
-        strength=options.strength,
-        tta=options.tta,
-    )
-    if fetching and (notice := origins.notice(opened.label)):
-        fetching(hub.Noted(notice))
-    return opened

@@ -1,5 +1,6 @@
 """The words of ``deblur PHOTO``."""
 
+import re
 import sys
 from contextlib import suppress
 from typing import Any
@@ -34,6 +35,14 @@ def _version(said: bool) -> None:
     if said:
         print(f"deblur {__version__}")
         raise typer.Exit
+
+
+def _size(word: str) -> int:
+    """What ``--max-memory`` says, in bytes."""
+    said = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([kmgt]?)(?:i?b)?", word.strip(), re.IGNORECASE)
+    if said is None:
+        raise typer.BadParameter("Say a number of bytes, or one that ends in K, M, G or T, such as 2G.")
+    return int(float(said[1]) * 1024 ** " kmgt".index(said[2].lower() or " "))
 
 
 _SAID: dict[str, Any] = {
@@ -117,6 +126,14 @@ _SAID: dict[str, Any] = {
     ),
     "overlap": option(
         _MEMORY, "--overlap", metavar="N", help="Pixels that neighbouring tiles share; else as many as the net needs."
+    ),
+    "max_memory": option(
+        _MEMORY,
+        "--max-memory",
+        metavar="SIZE",
+        parser=_size,
+        show_default="what is free",
+        help="Most memory, such as 2G or 500M, shared by all workers; larger photos are worked on from disk.",
     ),
     "dry_run": option(_REPORT, "--dry-run", help="Say what would be done, and write nothing."),
     "json": option(_REPORT, "--json", help="One line of JSON per photo on standard output."),

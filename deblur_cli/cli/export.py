@@ -13,7 +13,7 @@ _HELP = """Write a net as a file for other programs: deblur export -o net.onnx
 
 deblur photo.jpg --weights net.onnx runs it through ONNX Runtime, without PyTorch. Other programs find in the file's \
 metadata what they need: images are (1, 3, height, width) float32 RGB from 0 to 1, sides are multiples of multiple_of, \
-neighbouring tiles should share overlap pixels.
+neighbouring tiles should share overlap pixels and be no longer than longest, where that is not 0.
 """
 _EPILOG = """The file is run before it is kept, on a random and on a real image at three sizes, and compared with PyTorch: \
 it may differ by 0.001 in fp32 and by 0.01 in fp16, in images from 0 to 1. One that differs more is not kept.

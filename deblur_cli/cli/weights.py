@@ -27,7 +27,8 @@ A name of deblur weights list, or an address hf://owner/repository@revision/file
 for --weights; what is not here is fetched from the Hugging Face Hub, compared with its SHA-256, and kept in the Hub's cache.
 
 HF_HOME moves that cache, HF_ENDPOINT names a mirror of the Hub, HF_TOKEN opens private repositories, HF_HUB_OFFLINE=1 \
-forbids the network. DEBLUR_WEIGHTS_LIST names a list of your own, in the form of deblur's weights.toml.
+forbids the network, and HF_HUB_DISABLE_XET=1 the newer transfer that not every mirror speaks. DEBLUR_WEIGHTS_LIST names a \
+list of your own, in the form of deblur's weights.toml.
 """
 _EPILOG = "Exit codes: 0 all done, 2 usage, 3 input, 4 weights, 6 some of several failed, 130 stopped by Ctrl-C."
 _PARTLY = 6
@@ -155,7 +156,9 @@ def _facts(found: Any) -> Iterator[tuple[str, str]]:
         "trained on": found.trained_on,
         "scores": ", ".join(f"{name} {value:g}" for name, value in found.scores.items()),
         "protocol": found.protocol,
-        "precision": ", ".join(["fp32", *(f"{name} ({value:+.4f} dB)" for name, value in found.precisions.items())]),
+        "precision": ", ".join(
+            [found.precision, *(f"{name} ({value:+.4f} dB)" for name, value in found.precisions.items())]
+        ),
         "source": found.source,
         "mirror": found.mirror,
         "here": found.path or f"no; deblur weights pull {found.name} fetches it",

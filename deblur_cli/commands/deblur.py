@@ -88,10 +88,17 @@ def _restore_all(
     places = crew.places(task.options.device, task.options.workers)
     if len(places) > 1 and len(waiting) > 1:
         _locate(task.options, fetching)  # once: not every worker by itself
+        task = _divided(task, min(len(places), len(waiting)))
         yield from crew.Crew(task, places, fetching=fetching).run(waiting)
         return
     task = replace(task, options=replace(task.options, device=places[0]))
     yield from Pipeline(task, streams, tiles=tiles, fetching=fetching).run(waiting)
+
+
+def _divided(task: Task, workers: int) -> Task:
+    """The task of each of the workers, which share the memory."""
+    most = task.options.max_memory
+    return task if most is None else replace(task, options=replace(task.options, max_memory=most // workers))
 
 
 def _probe_all(waiting: list[routes.Route], options: DeblurOptions, streams: Streams) -> Iterator[Outcome]:

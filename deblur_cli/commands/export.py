@@ -10,7 +10,7 @@ import numpy as np
 from deblur_cli import deblurrer, exporter
 from deblur_cli.errors import UsageError
 from deblur_cli.exporter import Compared, Noted
-from deblur_cli.files import hub, photo, weights
+from deblur_cli.files import hub, origins, photo, weights
 from deblur_cli.options.export import ExportOptions
 from deblur_cli.pixels import samples
 
@@ -26,6 +26,8 @@ class Exported:
     precision: str
     tile: int
     """The only height and width that it takes, in pixels; 0: all multiples of ``multiple_of``."""
+    longest: int
+    """Side of a tile in pixels up to which it does what the checkpoint does; 0: any."""
     multiple_of: int
     overlap: int
     """Pixels that neighbouring tiles should share."""
@@ -50,11 +52,16 @@ def run(options: ExportOptions, *, fetching: hub.Told | None = None) -> Iterator
         What is to be known of the result, each comparison with PyTorch, and one Exported when the file lies in its place.
     """
     path = Path(options.output)
+    if path.is_dir():
+        raise UsageError(f"'{path}' is a folder.", "Say another -o FILE.")
     if path.exists() and not options.overwrite:
         raise UsageError(f"'{path}' exists already.", "Say --overwrite to replace it.")
     seen = None if options.check_image is None else _seen(Path(options.check_image))
-    found = weights.locate(options.weights, listed=options.weights_list, offline=options.offline, told=fetching)
-    label, net = deblurrer.load(found)
+    found = weights.find(options.weights, listed=options.weights_list, offline=options.offline, told=fetching)
+    label, net = deblurrer.load(found.path)
+    notes = [text] if (text := origins.notice(label)) else []
+    if notes and not (found.entry and found.entry.non_commercial):  # or it was told just now
+        yield Noted(text=text)
     events = exporter.export(
         net,
         label,
@@ -64,7 +71,6 @@ def run(options: ExportOptions, *, fetching: hub.Told | None = None) -> Iterator
         tile=options.tile or 0,
         photo=seen,
     )
-    notes: list[str] = []
     for event in events:
         match event:
             case Noted():
@@ -80,6 +86,7 @@ def run(options: ExportOptions, *, fetching: hub.Told | None = None) -> Iterator
                     format=options.sort,
                     precision=event.facts.precision,
                     tile=event.facts.tile,
+                    longest=event.facts.longest,
                     multiple_of=event.facts.multiple_of,
                     overlap=event.facts.overlap,
                     bytes=event.bytes,

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from deblur_cli import foreign, nets, objective, trainer
-from deblur_cli.errors import UsageError
+from deblur_cli.errors import DeblurError, UsageError, WeightsError
 from deblur_cli.files import checkpoint
 from deblur_cli.nets.teacher import Teacher
 from deblur_cli.options.train import TrainOptions
@@ -23,6 +24,8 @@ from deblur_cli.trainer.profile import profile
 from deblur_cli.trainer.sources import PairSource
 from deblur_cli.trainer.validation import Validation
 
+_OWN = "that of whoever trained it"
+"""The licence of weights that began from nothing."""
 _JOINED = 0.1
 """Factor of the learning rate of a trained net that is given a new prior."""
 
@@ -83,7 +86,7 @@ class _Begun:
     objective: objective.DeblurObjective
     rate_of: Callable[[str], float]
     licence: str
-    """Of what it began from, where others published that; else empty."""
+    """Of the weights that it began from."""
 
 
 def _plan(options: TrainOptions, config: Any, data: Data, crew: Crew) -> Plan:
@@ -98,7 +101,11 @@ def _source(options: TrainOptions, data: Data, plan: Plan, crew: Crew) -> PairSo
     """The batches, changed as the recipe says."""
     recipe = options.recipe
     dials = augmented.Changes(
-        saturation=recipe.saturation, saturated=recipe.saturated, colours=recipe.colours, grain=recipe.grain
+        saturation=recipe.saturation,
+        saturated=recipe.saturated,
+        grey=recipe.grey,
+        colours=recipe.colours,
+        grain=recipe.grain,
     )
     source = data.source(batch=plan.batch, seed=plan.seed, crew=crew, turns=recipe.turns)
     return augmented.Augmented(source, dials, seed=plan.seed, slots=crew.shard(plan.batch)) if dials else source
@@ -135,8 +142,17 @@ def _begin(options: TrainOptions, name: str, config: Any, crew: Crew) -> _Begun:
         beta=options.beta,
         reading=cast("Any", options.reading),
     )
-    licence = found.label.licence if found is not None and published else ""
-    return _Begun(net=net, objective=aim, rate_of=_rate_of(options, net, brought), licence=licence)
+    return _Begun(net=net, objective=aim, rate_of=_rate_of(options, net, brought), licence=_licence(options, found))
+
+
+def _licence(options: TrainOptions, found: checkpoint.Checkpoint | None) -> str:
+    """Of the weights that the run began from, this time or, where it is resumed, the first time."""
+    if found is not None:
+        return found.label.licence
+    if options.resume:
+        with suppress(DeblurError):  # a run stands in its state alone; this file is what it gives away
+            return checkpoint.read_label(Path(options.out) / "last.safetensors").licence
+    return _OWN
 
 
 def _perceptual(options: TrainOptions) -> str:
@@ -154,13 +170,19 @@ def _teacher(options: TrainOptions, config: Any, crew: Crew, *, fixed: bool) -> 
     """What the prior learns from; None where it does not learn."""
     if config.prior is None or options.freeze_prior or not options.distill:
         return None
-    return objective.open_teacher(
-        options.teacher or objective.teacher_for(config.prior.widths),
-        Path(options.teacher_weights) if options.teacher_weights else None,
-        stem=getattr(config, "stem", 1),
-        widths=config.prior.widths if fixed or options.teacher is None else None,
-        device=crew.device,
-    )
+    try:
+        return objective.open_teacher(
+            options.teacher or objective.teacher_for(config.prior.widths),
+            Path(options.teacher_weights) if options.teacher_weights else None,
+            stem=getattr(config, "stem", 1),
+            widths=config.prior.widths if fixed or options.teacher is None else None,
+            device=crew.device,
+        )
+    except WeightsError as error:
+        if options.teacher is not None or options.teacher_weights:
+            raise
+        others = "Or say --teacher timm:mobilenetv2_100 for another teacher, or --no-prior to train the net alone."
+        raise WeightsError(error.message, f"{error.hint} {others}") from error
 
 
 def _label(options: TrainOptions, name: str, begun: _Begun, data: Data) -> checkpoint.Label:
@@ -168,6 +190,6 @@ def _label(options: TrainOptions, name: str, begun: _Begun, data: Data) -> check
         net=name,
         config=nets.to_mapping(cast("Any", begun.net).config),
         made_with=words.made_with("train", options),
-        licence=begun.licence or "that of whoever trained it",
+        licence=begun.licence,
         trained_on=data.title,
     )

@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from deblur_cli.errors import DeblurError, WeightsError
 from deblur_cli.files import hub, sums, weights
 from deblur_cli.options.weights import InfoOptions, ListOptions, PullOptions, VerifyOptions
+
+_CONVERT = "Give a file that deblur made; deblur weights convert makes one of what others published."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +29,8 @@ class Known:
     scores: Mapping[str, float]
     protocol: str = ""
     """How the scores were measured, and by whom."""
+    precision: str = "fp32"
+    """What it computes with, unless it is told otherwise; an exported net knows no other."""
     precisions: Mapping[str, float]
     """Precision to its change of PSNR in dB against fp32, where it was measured."""
     source: str
@@ -176,22 +180,19 @@ def _of_entry(entry: weights.Entry, aliases: tuple[str, ...]) -> Known:
 
 
 def _of_file(name: str, path: Path, source: str) -> Known:
-    from safetensors import SafetensorError, safe_open
-
     from deblur_cli.files import label
 
-    try:
-        with safe_open(path, framework="np") as file:
-            metadata: dict[str, Any] = file.metadata() or {}
-        size, digest = path.stat().st_size, sums.of(path)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(
-            f"'{path}' has no label that could be read: {getattr(error, 'strerror', None) or error}.",
-            "Give a .safetensors file that deblur made.",
-        ) from error
+    if path.is_dir():
+        raise WeightsError(f"'{path}' is a folder, and has no label.", _CONVERT)
+    metadata = _metadata(path)
     if not {"net", "config", "format"} <= metadata.keys():
-        raise WeightsError(f"'{path}' has no label of this program.", "Give a .safetensors file that deblur made.")
+        raise WeightsError(f"'{path}' has no label of this program.", _CONVERT)
     found = label.from_metadata(path, metadata)
+    frozen = path.suffix.lower() in {".onnx", ".pt2"}
+    try:
+        size, digest = path.stat().st_size, sums.of(path)
+    except OSError as error:
+        raise WeightsError(f"'{path}' cannot be read: {error.strerror or error}.") from error
     return Known(
         name=name,
         net=found.net,
@@ -201,7 +202,28 @@ def _of_file(name: str, path: Path, source: str) -> Known:
         licence=found.licence,
         trained_on=found.trained_on,
         scores=dict(found.scores),
-        precisions=dict(found.precisions),
+        precision=metadata.get("precision", "fp32") if frozen else "fp32",
+        precisions={} if frozen else dict(found.precisions),
         source=source,
         path=str(path),
     )
+
+
+def _metadata(path: Path) -> Mapping[str, str]:
+    """What a checkpoint or an exported net says of itself."""
+    if path.suffix.lower() == ".onnx":
+        from deblur_cli.files import graph
+
+        return graph.load(path).metadata
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        if path.suffix.lower() == ".pt2":
+            from deblur_cli.files import exported
+
+            return exported.of_program(path)
+        with safe_open(path, framework="np") as file:
+            return file.metadata() or {}
+    except (OSError, SafetensorError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise WeightsError(f"'{path}' has no label that could be read: {reason}.", _CONVERT) from error

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from deblur_cli import foreign
 from deblur_cli.errors import InputError
-from deblur_cli.files import hub, weights
+from deblur_cli.files import exported, hub, weights
 from deblur_cli.options.weights import ConvertOptions
 
 
@@ -19,4 +19,5 @@ def run(options: ConvertOptions, *, told: hub.Told) -> foreign.Converted:
     if out.exists() and not options.overwrite:
         raise InputError(f"'{out}' is there already.", "Say --overwrite to replace it, or another -o FILE.")
     source = weights.locate(options.source, listed=options.weights_list, offline=options.offline, told=told)
+    exported.refuse(source)
     return foreign.convert(source, out)

@@ -53,6 +53,8 @@ def run(options: PublishOptions, *, told: Callable[[str], None]) -> Published:
             "config.json": card.config(entry, label).encode(),
             "README.md": card.write(entry, label).encode(),
         }
+        if entry.scores and not entry.protocol:
+            told("nothing tells how the scores were measured, and by whom; --protocol TEXT does")
         told(f"publishing {entry.name} ({entry.size / 1e6:.1f} MB, {entry.licence})")
         commit = publishing.upload(options.repo, files, public=options.public, told=told)
     entry = replace(entry, revision=commit)

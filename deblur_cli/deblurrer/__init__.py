@@ -6,7 +6,6 @@ The photo stays in its own number format; only tiles and one band of results are
 is the net's correction, not the photo: where a net corrects nothing, the photo comes back to the last bit.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self, TypeVar, cast
@@ -15,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deblur_cli import foreign, nets
+from deblur_cli import nets
 from deblur_cli.deblurrer import devices, images
+from deblur_cli.deblurrer.loading import load
 from deblur_cli.errors import DeviceError, InputError, UsageError, WeightsError
-from deblur_cli.files import checkpoint, weights
+from deblur_cli.files import checkpoint, memory, weights
 from deblur_cli.pixels import samples, tiling
 
 __all__ = ["Deblurrer", "load"]
@@ -27,14 +27,13 @@ _Image = TypeVar("_Image")
 _Array = np.ndarray[Any, Any]
 _Progress = Callable[[int, int], None]
 
-_SHARE = {"cpu": 0.5, "cuda": 0.8, "mps": 0.5}
-"""Of the free memory that a tile may take; what it does not is for the photos before and after, and for errors of measuring."""
-_LONGEST = {"cpu": 512, "cuda": 1024, "mps": 768}
-"""Side of a tile in pixels beyond which nothing gets faster."""
-_OVERLAPS = 8
-"""Sides of a tile in overlaps: the net then sees each pixel of a large photo 1.3 times at most."""
-_TILE_BYTES = 4 * 3 * 4
-"""Bytes per pixel besides the net's own: the tile, its correction and two steps between, float32."""
+_TILE_BYTES = 4 * 3 * 6
+"""Bytes per pixel besides the net's own: the tile, its correction and four steps between, float32."""
+_BAND_BYTES = 4 * 3 * 2 + 8
+"""Bytes per pixel of the row of tiles: its corrections, what it shares with the row above, and the photo's own samples."""
+_BAND_ROWS = 32
+_FIRST = 64
+"""Side of a tile by which the net is tried."""
 
 
 class Deblurrer:
@@ -52,6 +51,7 @@ class Deblurrer:
         overlap: int | None,
         strength: float,
         tta: bool,
+        max_memory: int | None = None,
     ) -> None:
         if not 0 <= strength <= 1:
             raise ValueError(f"strength is {strength}, not between 0 and 1")
@@ -69,12 +69,17 @@ class Deblurrer:
         self._overlap = self._config.overlap if overlap is None else overlap
         self._strength = strength
         self._tta = tta
+        self._max_memory = max_memory
         self._plan: tiling.TilePlan | None = None
+        self._coming = 0
         if tile and tile < self._smallest:
             raise UsageError(
                 f"--tile {tile} is too small for this net: its tiles share {self._overlap} pixels.",
                 f"Say --tile {self._smallest} or more, or a smaller --overlap.",
             )
+        if max_memory is not None:  # what the libraries take for themselves is to be counted before tiles are chosen
+            side = self._config.multiple_of * -(-_FIRST // self._config.multiple_of)
+            self._correct(torch.zeros(1, 3, side, side))
 
     @classmethod
     def open(
@@ -87,6 +92,7 @@ class Deblurrer:
         overlap: int | None = None,
         strength: float = 1.0,
         tta: bool = False,
+        max_memory: int | None = None,
     ) -> Self:
         """Load a net.
 
@@ -98,6 +104,8 @@ class Deblurrer:
             overlap: pixels that neighbouring tiles share; None takes what the net needs.
             strength: 0 to 1, the share of the correction that is applied.
             tta: average over the eight turned and mirrored views of each tile, for eight times the work.
+            max_memory: bytes of the machine's memory that this process, photos included, may have in all, as far as the choice
+                of tiles decides it; None: as much as is free.
 
         Raises:
             WeightsError: the checkpoint is missing, torn, or not that of a net.
@@ -117,6 +125,7 @@ class Deblurrer:
             overlap=overlap,
             strength=strength,
             tta=tta,
+            max_memory=max_memory,
         )
 
     def __call__(self, image: _Image) -> _Image:
@@ -145,32 +154,37 @@ class Deblurrer:
             return cast("_Image", images.to_picture(self(pixels), alpha, cast("Any", image)))
         raise TypeError(f"a tensor, an array or a PIL image was expected, not {type(image).__name__}")
 
-    def restore(self, pixels: _Array, *, progress: _Progress | None = None) -> _Array:
+    def restore(self, pixels: _Array, *, into: _Array | None = None, progress: _Progress | None = None) -> _Array:
         """Restore the pixels of a photo.
 
         Args:
             pixels: (H, W, 1 or 3), uint8, uint16 or float32 in [0, 1]; floats beyond that range keep what is beyond.
+            into: of the same shape and number format, where the result goes; None: a new array.
             progress: called after each tile with the number of those done and of all.
 
         Returns:
-            A new array of the same shape and number format.
+            ``into``, or the new array.
 
         Raises:
             InputError: the photo holds values that are not numbers.
             DeviceError: the memory does not suffice even for the smallest tile.
         """
         samples.check(pixels)
+        height, width, channels = pixels.shape
         peak = samples.PEAKS[pixels.dtype.name]
 
         def read(tile: tiling.Tile) -> Tensor:
             part = pixels[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width]
             return torch.from_numpy(np.array(part)).permute(2, 0, 1)[None].to(torch.float32) / peak
 
-        restored = _room(pixels)
-        for top, correction in self._corrections(pixels.shape[0], pixels.shape[1], read, progress):
-            rows = slice(top, top + correction.shape[1])
-            change = (_channels(correction, pixels.shape[2]) * (self._strength * peak)).permute(1, 2, 0).numpy()
-            restored[rows] = samples.corrected(pixels[rows], change)
+        restored = _room(pixels) if into is None else into
+        self._coming = 0 if into is not None else restored.nbytes
+        for top, correction in self._corrections(height, width, read, progress):
+            for first in range(0, correction.shape[1], _BAND_ROWS):  # or the copies would be as large as the band
+                part = _channels(correction[:, first : first + _BAND_ROWS], channels) * (self._strength * peak)
+                rows = slice(top + first, top + first + part.shape[1])
+                restored[rows] = samples.corrected(pixels[rows], part.permute(1, 2, 0).numpy())
+            del correction  # or it would stay in memory while the next one is made
         return restored
 
     def plan_for(self, height: int, width: int) -> tiling.TilePlan:
@@ -184,17 +198,24 @@ class Deblurrer:
         return tiling.smallest_tile(self._overlap, self._config.multiple_of)
 
     def _new_plan(self, height: int, width: int) -> tiling.TilePlan:
-        side = self._auto_tile() if self._tile is None else self._tile
-        if self._limit:
-            side = min(side or self._limit, self._limit)
-        return tiling.plan(height, width, tile=side, overlap=self._overlap, multiple_of=self._config.multiple_of)
-
-    def _auto_tile(self) -> int:
-        """The side of a square that fits into the free memory, if there is need for one so large."""
-        bytes_each = self._config.values_per_pixel * devices.DTYPES[self.precision].itemsize + _TILE_BYTES
-        room = devices.free_bytes(self.device) * _SHARE[self.device.type]
-        longest = max(_LONGEST[self.device.type], _OVERLAPS * self._overlap)
-        return max(self._smallest, min(longest, math.isqrt(int(room / bytes_each))))
+        dials: dict[str, Any] = {
+            "overlap": self._overlap,
+            "multiple_of": self._config.multiple_of,
+            "soft": not self._config.local,
+        }
+        if self._tile is not None:
+            side = min(self._tile or self._limit, self._limit) if self._limit else self._tile
+            return tiling.plan(height, width, tile=side, **dials)
+        room = tiling.Room(
+            size=devices.room(self.device, self._max_memory, self._coming),
+            tile=self._config.values_per_pixel * devices.DTYPES[self.precision].itemsize + _TILE_BYTES,
+            band=_BAND_BYTES,
+        )
+        plan = tiling.fit(height, width, room=room, longest=self._limit, **dials)
+        if self._max_memory is not None:
+            whose = f"this net and a photo of {width} x {height} pixels"
+            memory.check_budget(self._max_memory, room.size, room.taken(plan), whose)
+        return plan
 
     def _corrections(
         self, height: int, width: int, read: Callable[[tiling.Tile], Tensor], progress: _Progress | None
@@ -205,8 +226,9 @@ class Deblurrer:
             self._plan = self._new_plan(height, width)
             try:
                 for top, band in tiling.run(self._correct, read, self._plan, start=start, progress=progress):
-                    yield top, band
                     start = top + band.shape[1]
+                    yield top, band
+                    del band
             except (MemoryError, RuntimeError) as error:
                 if not devices.is_shortage(error):
                     raise
@@ -281,42 +303,6 @@ class Deblurrer:
                 change = _channels(correction, photo.shape[0]).to(photo) * self._strength
                 target[:, rows] = photo[:, rows] + change
         return restored.reshape(image.shape)
-
-
-def load(path: Path) -> tuple[checkpoint.Label, nn.Module]:
-    """Label and net of a checkpoint, ours or one that other authors published, fp32 on the CPU.
-
-    Raises:
-        WeightsError: the checkpoint is missing, torn, or not that of a net.
-    """
-    if path.suffix.lower() in {".onnx", ".pt2"}:
-        raise WeightsError(
-            f"'{path}' is an exported net, and a checkpoint is needed here.",
-            "Give the checkpoint that it was made of; deblur PHOTO --weights takes an .onnx file.",
-        )
-    if foreign.is_published(path):
-        return foreign.open_net(path)
-    found = checkpoint.load(path)
-    label = found.label
-    if label.kind != "net":
-        raise WeightsError(
-            f"'{path}' is a {label.kind} and restores no photos by itself.", "Give the checkpoint of a net."
-        )
-    if label.net not in nets.NETS:
-        raise WeightsError(
-            f"'{path}' is made for the net '{label.net}'; this version of deblur has {', '.join(nets.NETS)}.",
-            "Upgrade with pip install -U deblur-cli.",
-        )
-    try:
-        with torch.random.fork_rng(devices=[]):  # building draws random weights; the caller's dice stay as they are
-            net = nets.build(label.net, label.config)
-        net.load_state_dict(dict(found.tensors))
-    except (ValueError, RuntimeError) as error:
-        raise WeightsError(
-            f"The tensors or dials in '{path}' do not fit the net '{label.net}': {str(error).splitlines()[0]}",
-            "Fetch or train it anew.",
-        ) from error
-    return label, net
 
 
 def _finite(values: Tensor) -> bool:

@@ -22,6 +22,11 @@ _SHORTAGES = (
     "not enough memory",
     "alloc_failed",  # cuDNN and cuBLAS
 )
+_SHARE = {"cpu": 0.5, "cuda": 0.8, "mps": 0.5}
+"""Of the free memory that a tile may take; what it does not is for the photos before and after, and for errors of measuring."""
+_MOST = {"cpu": 9 * 2**28, "cuda": 12 * 2**30, "mps": 2 * 2**30}
+"""Bytes that a tile may take however much is free: a photo of 100 megapixels is then restored within 4 GB."""
+_LARGE = 2**22
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 """Names of glibc's ``mallopt``, from malloc.h."""
 
@@ -36,6 +41,15 @@ def keep_memory() -> bool:
     if mallopt is None:
         return False
     return bool(mallopt(_MMAP_THRESHOLD, 2**30)) and bool(mallopt(_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def spare_memory() -> bool:
+    """Have the C library give freed feature maps back at once, the opposite of :func:`keep_memory`; False likewise.
+
+    What it keeps has holes that larger maps do not fit in, and they count.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    return mallopt is not None and bool(mallopt(_MMAP_THRESHOLD, _LARGE))
 
 
 def choose(word: str) -> torch.device:
@@ -95,6 +109,20 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     return memory.free_bytes()
+
+
+def room(device: torch.device, max_memory: int | None, coming: int = 0) -> float:
+    """Bytes of ``device`` that tiles may take now.
+
+    Args:
+        device: where the net runs.
+        max_memory: bytes of the machine's own memory that this process may have in all, or None.
+        coming: bytes of them that will be used for other things.
+    """
+    size = min(free_bytes(device) * _SHARE[device.type], _MOST[device.type])
+    if max_memory is None or device.type != "cpu":
+        return size
+    return min(size, memory.left_of(max_memory) - coming)
 
 
 def is_shortage(error: BaseException) -> bool:

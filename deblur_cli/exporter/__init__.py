@@ -74,10 +74,11 @@ def export(
             f"'{label.net}' is no net of deblur's own, and only those can be exported.",
             f"Choose one of {', '.join(nets.NETS)}.",
         )
+    settled = forms.Settled(net.eval().requires_grad_(requires_grad=False))
     if sort != "safetensors":
-        net, form = forms.settle(label.net, net)
-        yield from (Noted(text=text) for text in forms.notes(net, form, sort))
-    net = net.eval().requires_grad_(requires_grad=False)
+        settled = forms.settle(label.net, net)
+        yield from (Noted(text=text) for text in forms.notes(settled, sort))
+    net = settled.net
     config = cast("nets.NetConfig", net.config)
     if sort in _ROUNDED and precision not in config.precisions:
         raise UsageError(f"'{label.net}' does not stand {precision}.", f"Say --precision {config.precisions[0]}.")
@@ -89,6 +90,7 @@ def export(
         local=config.local,
         precision=precision,
         tile=_side(tile, config),
+        longest=settled.longest,
     )
     try:
         with tempfile.TemporaryDirectory(prefix=".deblur-", dir=path.parent) as folder:

@@ -19,6 +19,8 @@ class Form:
 
     dials: Mapping[str, Any]
     """Dials that are set so, and need no other tensors."""
+    alike: str
+    """The dial that tells up to what side of a tile, in pixels, both forms restore alike."""
     why: str
     """Told to the user: what was done, and why."""
 
@@ -27,8 +29,9 @@ FORMS: Mapping[str, Form] = MappingProxyType(
     {
         "nafnet": Form(
             dials={"window": 0},
+            alike="window",
             why="channel attention averages over the whole tile, not over a window around each pixel (TLC), which leaves"
-            " blocks in some photos; in tiles no larger than the window both are the same",
+            " blocks in some photos; in tiles of at most {alike} pixels, which deblur PHOTO takes, both are the same",
         ),
     }
 )
@@ -37,21 +40,34 @@ FORMS: Mapping[str, Form] = MappingProxyType(
 _WHOLE = "restored pixels depend on the whole tile: a photo in tiles differs from the photo taken whole, in every program alike"
 
 
-def settle(name: str, net: nn.Module) -> tuple[nn.Module, Form | None]:
-    """The net in the form that is exported, with the same tensors, in evaluation mode; and that form, if it is another."""
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A net in the form that is exported."""
+
+    net: nn.Module
+    """With the tensors of the checkpoint, in evaluation mode."""
+    longest: int = 0
+    """Side of a tile in pixels up to which it restores as the net of the checkpoint; 0: any."""
+    why: str = ""
+    """What was done, and why; empty: nothing."""
+
+
+def settle(name: str, net: nn.Module) -> Settled:
+    """The net in the form that is exported."""
     form = FORMS.get(name)
     config: Any = net.config
     if form is None or all(getattr(config, dial) == value for dial, value in form.dials.items()):
-        return net.eval().requires_grad_(requires_grad=False), None
+        return Settled(net.eval().requires_grad_(requires_grad=False))
     safe = nets.build(name, nets.to_mapping(replace(config, **form.dials)))
     safe.load_state_dict(net.state_dict())
-    return safe.eval().requires_grad_(requires_grad=False), form
+    alike: int = getattr(config, form.alike)
+    return Settled(safe.eval().requires_grad_(requires_grad=False), alike, form.why.format(alike=alike))
 
 
-def notes(net: nn.Module, form: Form | None, sort: str) -> list[str]:
+def notes(settled: Settled, sort: str) -> list[str]:
     """What the user should know of a net in this form and this format."""
-    config: Any = net.config
-    told = [] if form is None else [form.why]
+    config: Any = settled.net.config
+    told = [settled.why] if settled.why else []
     if not config.local:
         told.append(_WHOLE)
     if sort == "pt2":

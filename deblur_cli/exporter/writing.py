@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from deblur_cli import nets
-from deblur_cli.errors import UsageError
+from deblur_cli.errors import InputError, UsageError
 from deblur_cli.exporter.translations import simplified, table
 from deblur_cli.files import checkpoint, exported, graph
 
 _NAMES = ("blurred", "restored")
 """Of input and output."""
-_ENTRY = "deblur.json"
-"""The metadata's place in a .pt2 file."""
+_OPSET = 18
+"""Of ONNX: what torch writes without translating it again, so that its versions write alike."""
 _EXAMPLE = (5, 7)
 """Height and width, in multiples, of the image that a net is traced with: unlike each other, and no powers of two."""
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
@@ -85,19 +85,30 @@ def traced(net: nn.Module, facts: exported.Facts) -> torch.export.ExportedProgra
     """The graph of ``net``, for one size or for all multiples."""
     unit = facts.multiple_of
     if facts.tile:
-        return torch.export.export(_Final(net), (torch.zeros(1, 3, facts.tile, facts.tile),), strict=False)
+        example = torch.zeros(1, 3, facts.tile, facts.tile)
+        return _anonymous(torch.export.export(_Final(net), (example,), strict=False))
     height, width = (
         unit * torch.export.Dim(name, min=1) if unit > 1 else torch.export.Dim(name) for name in ("h", "w")
     )
     example = torch.zeros(1, 3, _EXAMPLE[0] * unit, _EXAMPLE[1] * unit)
-    return torch.export.export(_Final(net), (example,), dynamic_shapes=({2: height, 3: width},), strict=False)
+    shapes = ({2: height, 3: width},)
+    return _anonymous(torch.export.export(_Final(net), (example,), dynamic_shapes=shapes, strict=False))
+
+
+def _anonymous(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """The graph without the lines of source that it was traced from: they would tell the folders of this machine."""
+    for module in program.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)
+    return program
 
 
 def _onnx(net: nn.Module, facts: exported.Facts, path: Path) -> Restore:
     with _quiet():
         program: Any = torch.onnx.export(
-            simplified(traced(net, facts)),
+            _anonymous(simplified(traced(net, facts))),
             dynamo=True,
+            opset_version=_OPSET,
             verbose=False,
             custom_translation_table=dict(table()),
             input_names=_NAMES[:1],
@@ -113,7 +124,7 @@ def _pt2(net: nn.Module, facts: exported.Facts, path: Path) -> Restore:
     with _quiet():
         texts = json.dumps(exported.to_texts(facts), sort_keys=True)
         whole = BytesIO()  # torch's own writer tells a full disk as a mistake of its own
-        torch.export.save(traced(net, facts), whole, extra_files={_ENTRY: texts})
+        torch.export.save(traced(net, facts), whole, extra_files={exported.ENTRY: texts})
         path.write_bytes(whole.getvalue())
         module = torch.export.load(path).module()
 
@@ -126,7 +137,12 @@ def _pt2(net: nn.Module, facts: exported.Facts, path: Path) -> Restore:
 
 def _safetensors(net: nn.Module, facts: exported.Facts, path: Path) -> Restore:
     state = checkpoint.Checkpoint(label=facts.label, tensors=net.state_dict())
-    checkpoint.save(state, path, facts=exported.to_texts(facts))
+    try:
+        checkpoint.save(state, path, facts=exported.to_texts(facts))
+    except InputError as error:
+        if isinstance(error.__cause__, OSError):  # whoever asked names the file that was asked for
+            raise error.__cause__ from None
+        raise
     read = checkpoint.load(path)
     again = nets.build(read.label.net, read.label.config)
     again.load_state_dict(dict(read.tensors))

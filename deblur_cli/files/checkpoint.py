@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from deblur_cli.errors import InputError, WeightsError
+from deblur_cli.files import exported
 from deblur_cli.files.label import FORMAT, Label, from_metadata, to_metadata
 
 __all__ = ["FORMAT", "Checkpoint", "Label", "load", "read_label", "save"]
@@ -63,6 +64,7 @@ def read_label(path: Path) -> Label:
     Raises:
         WeightsError: as :func:`load` does.
     """
+    exported.refuse(path)
     if path.is_dir():
         raise WeightsError(f"'{path}' is a folder; a .safetensors file was expected.", "Name the file in it.")
     try:

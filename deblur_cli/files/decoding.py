@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from io import BytesIO
 from mmap import mmap
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,20 @@ _PLAIN = {"L", "LA", "RGB", "RGBA", "RGBX", "I;16"}
 _MADE_PLAIN = {"1": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA"}
 _QUIET = threading.Lock()
 _silences: "list[warnings.catch_warnings[None]]" = []
+
+
+class Room(Protocol):
+    """A place for pixels other than memory."""
+
+    def pixels(
+        self, height: int, width: int, channels: int, dtype: str, *, alpha: bool
+    ) -> tuple[Pixels, Pixels | None]:
+        """New pixels (height, width, channels) and alpha (height, width)."""
+        ...
+
+    def rest(self) -> None:
+        """Let go of the memory that their use has cost so far."""
+        ...
 
 
 @contextmanager
@@ -154,10 +168,11 @@ def cmyk(name: str, title: str) -> InputError:
     )
 
 
-def arrays(image: Image.Image, orientation: int) -> tuple[Pixels, Pixels | None]:
+def arrays(image: Image.Image, orientation: int, room: Room | None = None) -> tuple[Pixels, Pixels | None]:
     """The upright pixels (H, W, 1 or 3) and the alpha (H, W) or None of a picture that Pillow decodes exactly.
 
-    Copies band by band straight to where the pixels belong, so that beside Pillow's picture and the result nothing is held.
+    Copies band by band straight to where the pixels belong, so that beside Pillow's picture and the result nothing is held;
+    where there is a ``room``, not even that.
     """
     plain = _plain(image)
     width, height = plain.size
@@ -165,8 +180,11 @@ def arrays(image: Image.Image, orientation: int) -> tuple[Pixels, Pixels | None]
     colours = 3 if count >= 3 else 1
     dtype = np.uint16 if plain.mode.startswith("I;16") else np.uint8
     turned = orientation >= 5
-    pixels = np.empty((width, height, colours) if turned else (height, width, colours), dtype)
-    alpha = np.empty(pixels.shape[:2], dtype) if count in (2, 4) else None
+    size = (width, height) if turned else (height, width)
+    if room is None:
+        pixels, alpha = np.empty((*size, colours), dtype), np.empty(size, dtype) if count in (2, 4) else None
+    else:
+        pixels, alpha = room.pixels(*size, colours, np.dtype(dtype).name, alpha=count in (2, 4))
     back = {6: 8, 8: 6}.get(orientation, orientation)
     rows = max(1, _BAND_VALUES // (width * count))
     for top in range(0, height, rows):
@@ -175,7 +193,24 @@ def arrays(image: Image.Image, orientation: int) -> tuple[Pixels, Pixels | None]
         upright(pixels, back)[top:bottom] = band[..., :colours]
         if alpha is not None:
             upright(alpha, back)[top:bottom] = band[..., colours]
+        if room is not None:
+            room.rest()
     return pixels, alpha
+
+
+def core_over(pixels: Pixels) -> Any:
+    """Pillow's inner picture, L or RGB, in the very memory of ``pixels``, as ``Image.frombuffer`` makes it for other modes.
+
+    Args:
+        pixels: (H, W, 1) or (H, W, 3) uint8, of which a pixel takes one byte or four.
+
+    Raises:
+        AttributeError, TypeError, ValueError: this Pillow has no such way.
+    """
+    height, width, channels = pixels.shape
+    whole: Any = np.lib.stride_tricks.as_strided(pixels, (height, width, 1 if channels == 1 else 4))
+    mode = "L" if channels == 1 else "RGB"
+    return Image.core.map_buffer(memoryview(whole).cast("B"), (width, height), "raw", 0, (mode, 0, 1))
 
 
 def upright(stored: Pixels, orientation: int) -> Pixels:

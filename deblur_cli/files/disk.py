@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Generator
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 from deblur_cli.errors import DeblurError, InputError, UsageError
 
@@ -74,14 +75,19 @@ def mapped(path: Path) -> Generator[bytes | mmap.mmap]:
                 whole.close()
 
 
-def write(path: Path, data: bytes, *, sealed: Callable[[os.stat_result], None] | None = None) -> None:
+def write(
+    path: Path,
+    data: bytes | Callable[[BinaryIO], None],
+    *,
+    sealed: Callable[[os.stat_result], None] | None = None,
+) -> None:
     """Put ``data`` at ``path``, whole or not at all: aside in the same folder first, then renamed into place.
 
     A file that was there before keeps its permissions, and a symbolic link stays a link; a new file follows the umask.
 
     Args:
         path: of the file.
-        data: its content.
+        data: its content, or what writes it into the file.
         sealed: called when the file lies whole aside, with the size and times that it will keep in its place. If it raises,
             nothing is put there.
 
@@ -150,11 +156,19 @@ def _host() -> str:
 
 
 def _write_aside(
-    aside: Path, target: Path, data: bytes, sealed: Callable[[os.stat_result], None] | None, *, before: bool
+    aside: Path,
+    target: Path,
+    data: bytes | Callable[[BinaryIO], None],
+    sealed: Callable[[os.stat_result], None] | None,
+    *,
+    before: bool,
 ) -> None:
     try:
         with aside.open("xb") as file:
-            file.write(data)
+            if callable(data):
+                data(file)
+            else:
+                file.write(data)
         if before:
             shutil.copymode(target, aside)
         if sealed is not None:

@@ -1,9 +1,10 @@
-"""From pixels and side notes to the bytes of JPEG, PNG, WebP, AVIF and BMP, by Pillow."""
+"""From pixels and side notes to files of JPEG, PNG, WebP, AVIF and BMP, by Pillow."""
 
 import hashlib
 import struct
-from io import BytesIO
-from typing import Any
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -21,11 +22,16 @@ _EXTENDED_PACKET = (
     "</rdf:RDF></x:xmpmeta>"
 )
 
+PEAKS: Mapping[str, int] = {"uint8": 255, "uint16": 65535, "float32": 1}
+"""Sample type to its white, and to alpha's opaque."""
+_BAND_VALUES = 2**22
 
-def jpeg(pixels: Pixels, kept: Metadata, *, quality: int) -> bytes:
-    """A JPEG with colour at full resolution (4:4:4).
+
+def jpeg(out: BinaryIO, pixels: Pixels, kept: Metadata, *, quality: int) -> None:
+    """Write a JPEG with colour at full resolution (4:4:4).
 
     Args:
+        out: an empty file.
         pixels: (H, W, 1 or 3) uint8.
         kept: the side notes; of EXIF longer than a segment the maker notes are left out.
         quality: 1 to 100.
@@ -40,53 +46,108 @@ def jpeg(pixels: Pixels, kept: Metadata, *, quality: int) -> bytes:
         "dpi": kept.dpi,
         "extra": extended + _iptc_segment(kept.iptc),
     }
-    return _saved(_image(pixels, None), "JPEG", quality=quality, subsampling=0, **_present(options))
+    _save(out, _image(pixels, None), "JPEG", quality=quality, subsampling=0, **_present(options))
 
 
-def webp(pixels: Pixels, alpha: Pixels | None, kept: Metadata, *, quality: int) -> bytes:
-    """A WebP; alpha is exact, colour too where ``kept`` says lossless and the quality is not lowered below 95.
+def webp(out: BinaryIO, pixels: Pixels, alpha: Pixels | None, kept: Metadata, *, quality: int) -> None:
+    """Write a WebP; alpha is exact, colour too where ``kept`` says lossless and the quality is not lowered below 95.
 
     WebP knows no gray: gray is written as three equal channels, without a profile that is valid for gray only.
     """
     icc = b"" if kept.icc[16:20] == b"GRAY" else kept.icc
     notes = _present({"exif": kept.exif, "xmp": kept.xmp, "icc_profile": icc})
     lossless = kept.lossless and quality >= 95
-    return _saved(_image(pixels, alpha), "WEBP", quality=quality, lossless=lossless, exact=True, **notes)
+    _save(out, _image(pixels, alpha), "WEBP", quality=quality, lossless=lossless, exact=True, **notes)
 
 
-def avif(pixels: Pixels, alpha: Pixels | None, kept: Metadata, *, quality: int) -> bytes:
-    """An AVIF with colour at full resolution, gray as gray; alpha is exact."""
+def avif(out: BinaryIO, pixels: Pixels, alpha: Pixels | None, kept: Metadata, *, quality: int) -> None:
+    """Write an AVIF with colour at full resolution, gray as gray; alpha is exact."""
     block = exif.without_orientation(kept.exif)  # else Pillow writes the block anew and loses maker notes
     notes = _present({"exif": block, "xmp": kept.xmp, "icc_profile": kept.icc})
     if alpha is not None:
         notes["advanced"] = {"alpha:lossless": "1"}
     sampling = "4:0:0" if pixels.shape[2] == 1 else "4:4:4"
     with decoding.quiet():  # Pillow looks into the EXIF block for an orientation and warns of damage
-        return _saved(_image(pixels, alpha), "AVIF", quality=quality, subsampling=sampling, **notes)
+        _save(out, _image(pixels, alpha), "AVIF", quality=quality, subsampling=sampling, **notes)
 
 
-def bmp(pixels: Pixels, kept: Metadata) -> bytes:
-    """A BMP, which holds no side notes but the resolution."""
-    return _saved(_image(pixels, None), "BMP", dpi=kept.dpi or (0, 0))
+def bmp(out: BinaryIO, pixels: Pixels, kept: Metadata) -> None:
+    """Write a BMP, which holds no side notes but the resolution."""
+    _save(out, _image(pixels, None), "BMP", dpi=kept.dpi or (0, 0))
 
 
-def portable(pixels: Pixels, alpha: Pixels | None, kept: Metadata) -> bytes:
-    """A PNG of uint8 or uint16 samples."""
-    deep = pixels.dtype == np.uint16
-    picture = png.encode(pixels, alpha) if deep else _saved(_image(pixels, alpha), "PNG")
-    return png.spliced(picture, kept, gray=pixels.shape[2] == 1)
+def portable(out: BinaryIO, pixels: Pixels, alpha: Pixels | None, kept: Metadata) -> None:
+    """Write a PNG of uint8 or uint16 samples."""
+    notes = png.notes(kept, gray=pixels.shape[2] == 1)
+    if pixels.dtype == np.uint16:
+        parts = png.encode(pixels, alpha)
+        out.write(next(parts))
+        out.write(notes)
+        out.writelines(parts)
+    else:
+        _save(_Noted(out, notes), _image(pixels, alpha), "PNG")
+
+
+def narrowed(values: Pixels, dtype: str) -> Pixels:
+    """``values`` as ``dtype``, rounded to the nearest, what is not a number as 0; band by band to spare memory."""
+    if values.dtype == dtype:
+        return values
+    out = np.empty(values.shape, dtype)
+    rows = max(1, _BAND_VALUES * len(values) // values.size)
+    for top in range(0, len(values), rows):
+        band = values[top : top + rows]
+        if values.dtype == np.uint16:
+            out[top : top + rows] = (band.astype(np.uint32) + 128) // 257
+        else:
+            out[top : top + rows] = np.rint(np.clip(np.nan_to_num(band), 0, 1) * np.float32(PEAKS[dtype]))
+    return out
+
+
+class _Noted:
+    """A PNG that is written to, into which the side notes go at their place."""
+
+    def __init__(self, out: BinaryIO, notes: bytes) -> None:
+        self._out = out
+        self._notes = notes
+        self._head = b""
+
+    def write(self, data: bytes) -> int:
+        if len(self._head) == png.HEAD:
+            return self._out.write(data)
+        missing = png.HEAD - len(self._head)
+        self._head += bytes(data[:missing])
+        if len(self._head) == png.HEAD:
+            self._out.write(self._head + self._notes)
+            self._out.write(data[missing:])
+        return len(data)
+
+    def flush(self) -> None:
+        self._out.flush()
 
 
 def _image(pixels: Pixels, alpha: Pixels | None) -> Image.Image:
+    if pixels.dtype == np.uint8 and pixels.shape[2] == 3 and pixels.strides[1:] == (4, 1):
+        return _mapped(pixels, alpha)
     if alpha is not None:
         return Image.fromarray(np.concatenate((pixels, alpha[..., None]), axis=2))
     return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
 
-def _saved(image: Image.Image, sort: str, **options: Any) -> bytes:
-    out = BytesIO()
+def _mapped(pixels: Pixels, alpha: Pixels | None) -> Image.Image:
+    """The picture in the very memory of ``pixels``, which has four bytes for each pixel, the last of them its alpha if any."""
+    height, width, _ = pixels.shape
+    if alpha is None:
+        with suppress(AttributeError, TypeError, ValueError):
+            image: Any = Image.new("RGB", (1, 1))
+            return image._new(decoding.core_over(pixels))  # noqa: SLF001 - there is no public way without a copy
+        return Image.fromarray(np.ascontiguousarray(pixels))
+    whole: Any = np.lib.stride_tricks.as_strided(pixels, (height, width, 4))
+    memory: Any = memoryview(whole).cast("B")
+    return Image.frombuffer("RGBA", (width, height), memory, "raw", "RGBA", 0, 1)
+
+
+def _save(out: Any, image: Image.Image, sort: str, **options: Any) -> None:
     image.save(out, sort, **options)
-    return out.getvalue()
 
 
 def _present(options: dict[str, Any]) -> dict[str, Any]:

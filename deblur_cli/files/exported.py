@@ -4,6 +4,7 @@ Images go in and come out as (1, 3, height, width) float32 RGB in [0, 1], whatev
 """
 
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 from deblur_cli.errors import WeightsError
 from deblur_cli.files.label import Label, from_metadata, to_metadata
 
+ENTRY = "deblur.json"
+"""The metadata's place in a .pt2 file."""
 _RANGE = "[0, 1]"
 
 
@@ -33,12 +36,23 @@ class Facts:
     """``fp32`` or ``fp16``: what the weights are, and what is computed with."""
     tile: int = 0
     """The only height and width that it takes, in pixels; 0: all multiples."""
+    longest: int = 0
+    """Side of a tile in pixels up to which it does what the net of the checkpoint does; 0: any."""
 
     def __post_init__(self) -> None:
-        if self.multiple_of < 1 or min(self.overlap, self.tile) < 0 or self.tile % self.multiple_of:
+        if self.multiple_of < 1 or min(self.overlap, self.tile, self.longest) < 0 or self.tile % self.multiple_of:
             raise ValueError(f"sizes that cannot be: {self.multiple_of=}, {self.overlap=}, {self.tile=}")
         if self.precision not in {"fp32", "fp16"} or self.values_per_pixel <= 0:
             raise ValueError(f"{self.precision=} and {self.values_per_pixel=} cannot be")
+
+
+def refuse(path: Path) -> None:
+    """Raise WeightsError if ``path`` is an exported net by its name: where a checkpoint is needed."""
+    if path.suffix.lower() in {".onnx", ".pt2"}:
+        raise WeightsError(
+            f"'{path}' is an exported net, and a checkpoint is needed here.",
+            "Give the checkpoint that it was made of; deblur PHOTO --weights takes an .onnx file.",
+        )
 
 
 def to_texts(facts: Facts) -> dict[str, str]:
@@ -64,6 +78,20 @@ def from_texts(path: Path, texts: Mapping[str, str]) -> Facts:
         return Facts(label=label, **{name: _value(kind, texts[name]) for name, kind in kinds.items()})
     except ValueError as error:
         raise WeightsError(f"The label of '{path}' cannot be read: {error}.", "Export it anew.") from error
+
+
+def of_program(path: Path) -> Mapping[str, str]:
+    """The metadata of a .pt2 file; empty if there are none.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or is no such file.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            place = next((name for name in file.namelist() if name.endswith(f"/{ENTRY}")), None)
+            return {} if place is None else json.loads(file.read(place))
+    except zipfile.BadZipFile as error:
+        raise ValueError(str(error)) from error
 
 
 def _value(kind: Any, text: str) -> Any:

@@ -78,7 +78,9 @@ def _fetch(wanted: Wanted, *, anew: bool, told: Told) -> Path:
             refused[place] = found
             if found.here:
                 raise _failed(wanted, {place: found})
-        waiting = [place for place in waiting if refused[place].passing]
+            if place != wanted.places[-1]:
+                told(Noted(f"{place.url}: {found.reason}; asking the mirror"))
+        waiting = [place for place in waiting if refused[place].passing and not refused[place].insisted]
         if not waiting:
             break
     if kept := _kept(wanted, refused, told):

@@ -1,11 +1,16 @@
-"""The free memory of this machine, as this process may take it."""
+"""The free memory of this machine, as this process may take it, and what the process has."""
 
+import ctypes
+import math
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from deblur_cli.errors import DeviceError
+
+_USABLE = 0.85
 _ASSUMED = 4 * 2**30
 """Bytes, where the system does not tell."""
 
@@ -13,6 +18,55 @@ _ASSUMED = 4 * 2**30
 def free_bytes() -> int:
     """Memory that can be taken now: the least that any limit leaves."""
     return max(0, min(_host()))
+
+
+def used_bytes() -> int:
+    """Physical memory that this process has now; where the system tells only the most it has ever had, that."""
+    if sys.platform == "linux":
+        with suppress(OSError, ValueError):
+            return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def give_back() -> None:
+    """Have the C library give what was freed back to the system, where it is glibc: it may keep it otherwise."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
+def left_of(most: int) -> float:
+    """Bytes that this process may still take if it is to have ``most`` of them, less what allocators waste."""
+    give_back()
+    return (most - used_bytes()) * _USABLE
+
+
+def check_budget(most: int, left: float, needed: float, whose: str) -> None:
+    """Refuse a ``--max-memory`` that does not suffice.
+
+    Args:
+        most: bytes that were said.
+        left: bytes of them that are not in use.
+        needed: bytes that must be left.
+        whose: what needs them.
+
+    Raises:
+        DeviceError: there are too few.
+    """
+    if needed > left:
+        raise DeviceError(
+            f"--max-memory {_megabytes(most)} is too little for {whose}.",
+            f"Say --max-memory {_megabytes(1.1 * (most - left + needed))} or more.",
+        )
+
+
+def _megabytes(count: float) -> str:
+    return f"{math.ceil(count / 2**20)}M"
 
 
 def _host() -> Iterator[int]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from deblur_cli.files.card import is_non_commercial
 from deblur_cli.files.label import Label
 
 _NONE = "none stated by the authors"
@@ -63,6 +64,6 @@ def notice(label: Label) -> str:
         return (
             f"The licence of these weights of {origin} is not known here: ask their authors what may be done with them."
         )
-    if "non-commercial" in label.licence.lower():
+    if is_non_commercial(label.licence):
         return f"These weights are not for commercial use: their licence is the {label.licence}."
     return ""

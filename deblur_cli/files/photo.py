@@ -7,11 +7,10 @@ fewer bits gets correctly rounded values. To write a restored photo, put its pix
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from io import BytesIO
 from mmap import mmap
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, BinaryIO
 
 from deblur_cli.errors import InputError, UsageError
 from deblur_cli.files import decoding, disk, encoding, formats, heic, metadata, png, tiff
@@ -24,17 +23,18 @@ __all__ = [
     "WRITABLE",
     "Facts",
     "Metadata",
+    "Opened",
     "Photo",
     "check_fit",
     "encode",
+    "encode_to",
     "format_of",
+    "narrowest",
+    "opened",
     "probe",
     "read",
     "write",
 ]
-
-_PEAKS = {"uint8": 255, "uint16": 65535, "float32": 1}
-_BAND_VALUES = 2**22
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,20 +70,23 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Opened:
+class Opened:
     """A photo whose header is read and whose pixels can be decoded."""
 
     facts: Facts
     kept: Metadata
-    decode: Callable[[], tuple[Pixels, Pixels | None]]
+    """The side notes as the file has them, orientation not yet applied."""
+    decode: Callable[[decoding.Room | None], tuple[Pixels, Pixels | None]]
+    """Where the room is used, what it gives holds the pixels."""
 
 
-def read(source: Path | bytes, *, name: str = "") -> Photo:
+def read(source: Path | bytes, *, name: str = "", room: decoding.Room | None = None) -> Photo:
     """The photo in a file, or in the bytes of one.
 
     Args:
         source: path, or the whole file.
         name: what messages call the photo; its path, or standard input, if empty.
+        room: where the pixels shall lie, if its reader can put them elsewhere than in memory.
 
     Raises:
         InputError: missing, damaged, truncated, animated, CMYK, raw, too large, or no photo at all.
@@ -91,13 +94,13 @@ def read(source: Path | bytes, *, name: str = "") -> Photo:
     """
     name = _named(source, name)
     try:
-        opened = _opened(source if isinstance(source, bytes) else disk.read(source), name)
-        pixels, alpha = opened.decode()
+        found = opened(source if isinstance(source, bytes) else disk.read(source), name)
+        pixels, alpha = found.decode(room)
     except MemoryError as error:
         raise decoding.too_large(name) from error
     height, width = pixels.shape[:2]
-    kept = metadata.settled(opened.kept, width, height)
-    return Photo(pixels=pixels, alpha=alpha, metadata=kept, format=opened.facts.format)
+    kept = metadata.settled(found.kept, width, height)
+    return Photo(pixels=pixels, alpha=alpha, metadata=kept, format=found.facts.format)
 
 
 def probe(source: Path | bytes, *, name: str = "") -> Facts:
@@ -112,9 +115,9 @@ def probe(source: Path | bytes, *, name: str = "") -> Facts:
         UsageError: a HEIC photo, and pillow-heif is not installed.
     """
     if isinstance(source, bytes):
-        return _opened(source, _named(source, name)).facts
+        return opened(source, _named(source, name)).facts
     with disk.mapped(source) as data:
-        return _opened(data, _named(source, name)).facts
+        return opened(data, _named(source, name)).facts
 
 
 def encode(
@@ -141,20 +144,43 @@ def encode(
         UsageError: the format cannot hold the photo's alpha or its size, or ``quality`` is out of range.
         InputError: the library refused to encode it.
     """
+    out = BytesIO()
+    encode_to(out, photo, format=format, quality=quality, keep_metadata=keep_metadata, name=name)
+    return out.getvalue()
+
+
+def encode_to(
+    out: BinaryIO,
+    photo: Photo,
+    *,
+    format: str,  # noqa: A002 - as above
+    quality: int = 95,
+    keep_metadata: bool = True,
+    name: str = "",
+) -> None:
+    """Write into ``out``, an empty file that can be sought in, what :func:`encode` gives."""
     name = name or "the photo"
     if not 1 <= quality <= 100:
         raise UsageError(f"--quality {quality} is out of range.", "Give a number from 1 to 100.")
     check_fit(photo, format=format, name=name)
     row = FORMATS[format]
-    dtype = photo.pixels.dtype.name if photo.pixels.dtype.name in row.depths else row.depths[-1]
-    pixels = _narrowed(photo.pixels, dtype)
-    alpha = _narrowed(photo.alpha, dtype) if photo.alpha is not None and row.alpha else None
+    dtype = narrowest(photo, format)
+    pixels = encoding.narrowed(photo.pixels, dtype)
+    alpha = encoding.narrowed(photo.alpha, dtype) if photo.alpha is not None and row.alpha else None
     kept = photo.metadata if keep_metadata else photo.metadata.stripped()
     try:
-        return _encoded(pixels, alpha, kept, format, quality, name)
+        _encode(out, pixels, alpha, kept, format, quality, name)
     except (OSError, RuntimeError, MemoryError) as error:
+        if getattr(error, "errno", None):
+            raise  # of the file that is written, not of the library
         told = str(error) or "there is not enough memory"
         raise InputError(f"'{name}' could not be written as {row.title}: {told}.", "Write a PNG instead.") from error
+
+
+def narrowest(photo: Photo, format: str) -> str:  # noqa: A002 - as above
+    """The sample type in which a file of ``format`` holds the photo: its own, or the widest that the format has."""
+    row, own = FORMATS[format], photo.pixels.dtype.name
+    return own if own in row.depths else row.depths[-1]
 
 
 def check_fit(photo: Photo, *, format: str, name: str) -> None:  # noqa: A002 - as above
@@ -169,7 +195,7 @@ def check_fit(photo: Photo, *, format: str, name: str) -> None:  # noqa: A002 - 
         UsageError: a side is too long, parts are transparent, or the library of the format is not installed.
     """
     pixels, row = photo.pixels, FORMATS[format]
-    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or pixels.dtype.name not in _PEAKS:
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or pixels.dtype.name not in encoding.PEAKS:
         raise ValueError(f"pixels are {pixels.shape} {pixels.dtype}, not (H, W, 1 or 3) uint8, uint16 or float32")
     if photo.alpha is not None and (photo.alpha.shape != pixels.shape[:2] or photo.alpha.dtype != pixels.dtype):
         raise ValueError(f"alpha is {photo.alpha.shape} {photo.alpha.dtype}, the pixels {pixels.shape} {pixels.dtype}")
@@ -181,8 +207,7 @@ def check_fit(photo: Photo, *, format: str, name: str) -> None:  # noqa: A002 - 
             f"'{name}' cannot be a {row.title}: {width} x {height} pixels are more than its {row.side} a side.",
             "Write a PNG or a TIFF instead.",
         )
-    opaque = photo.alpha is None or bool(photo.alpha.min() >= _PEAKS[pixels.dtype.name])
-    if not row.alpha and not opaque:
+    if not row.alpha and photo.alpha is not None and photo.alpha.min() < encoding.PEAKS[pixels.dtype.name]:
         able = ", ".join(other.title for other in FORMATS.values() if other.alpha)
         raise UsageError(
             f"'{name}' cannot be a {row.title}: the photo has transparent parts, and {row.title} holds no alpha.",
@@ -211,7 +236,8 @@ def _named(source: Path | bytes, name: str) -> str:
     return name or ("standard input" if isinstance(source, bytes) else str(source))
 
 
-def _opened(data: bytes | mmap, name: str) -> _Opened:
+def opened(data: bytes | mmap, name: str) -> Opened:
+    """The photo in the bytes of a file, its header read."""
     sort = formats.sniff(data[:4096], name)
     if sort == "png":
         return _opened_png(data, name)
@@ -220,11 +246,11 @@ def _opened(data: bytes | mmap, name: str) -> _Opened:
     return _opened_heic(data, name) if sort == "heic" else _opened_by_pillow(data, sort, name)
 
 
-def _opened_png(data: bytes | mmap, name: str) -> _Opened:
+def _opened_png(data: bytes | mmap, name: str) -> Opened:
     stated, chunks = png.header(data, name)
     kept = metadata.of_chunks(chunks)
     turned = metadata.orientation(kept)
-    return _Opened(
+    return Opened(
         facts=_facts(
             (stated.width, stated.height),
             turned,
@@ -234,14 +260,14 @@ def _opened_png(data: bytes | mmap, name: str) -> _Opened:
             alpha=stated.keyed or stated.colour >= 4,
         ),
         kept=kept,
-        decode=lambda: png.decode(data, stated, name, turned),
+        decode=lambda _room: png.decode(data, stated, name, turned),
     )
 
 
-def _opened_tiff(data: bytes | mmap, name: str) -> _Opened:
+def _opened_tiff(data: bytes | mmap, name: str) -> Opened:
     stated, kept = tiff.header(data, name)
     turned = metadata.orientation(kept)
-    return _Opened(
+    return Opened(
         facts=_facts(
             (stated.width, stated.height),
             turned,
@@ -251,11 +277,11 @@ def _opened_tiff(data: bytes | mmap, name: str) -> _Opened:
             alpha=stated.channels in (2, 4),
         ),
         kept=kept,
-        decode=lambda: tiff.decode(bytes(data), stated, name, turned),
+        decode=lambda _room: tiff.decode(bytes(data), stated, name, turned),
     )
 
 
-def _opened_heic(data: bytes | mmap, name: str) -> _Opened:
+def _opened_heic(data: bytes | mmap, name: str) -> Opened:
     image = heic.opened(bytes(data), name)
     facts = _facts(
         image.size,
@@ -265,20 +291,20 @@ def _opened_heic(data: bytes | mmap, name: str) -> _Opened:
         channels=3 if image.mode.startswith(("RGB", "BGR")) else 1,
         alpha=bool(image.has_alpha),
     )
-    return _Opened(facts=facts, kept=heic.notes(image), decode=lambda: heic.decode(image, name))
+    return Opened(facts=facts, kept=heic.notes(image), decode=lambda _room: heic.decode(image, name))
 
 
-def _opened_by_pillow(data: bytes | mmap, sort: str, name: str) -> _Opened:
+def _opened_by_pillow(data: bytes | mmap, sort: str, name: str) -> Opened:
     lossless = sort == "webp" and decoding.check_webp(data, name)
     image = decoding.opened(data, sort, name)
     segments: list[tuple[str, bytes]] = getattr(image, "applist", [])
     kept = replace(metadata.of_pillow(image.info, segments), lossless=lossless)
     turned = metadata.orientation(kept)
 
-    def decode() -> tuple[Pixels, Pixels | None]:
+    def decode(room: decoding.Room | None) -> tuple[Pixels, Pixels | None]:
         with decoding.foreign(name, FORMATS[sort].title):
             image.load()
-        return decoding.arrays(image, turned)
+        return decoding.arrays(image, turned, room)
 
     facts = _facts(
         image.size,
@@ -288,7 +314,7 @@ def _opened_by_pillow(data: bytes | mmap, sort: str, name: str) -> _Opened:
         channels=1 if image.mode in ("1", "L", "LA") else 3,
         alpha=image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info,
     )
-    return _Opened(facts=facts, kept=kept, decode=decode)
+    return Opened(facts=facts, kept=kept, decode=decode)
 
 
 def _facts(size: tuple[int, int], turned: int, **rest: Any) -> Facts:
@@ -296,30 +322,20 @@ def _facts(size: tuple[int, int], turned: int, **rest: Any) -> Facts:
     return Facts(width=width, height=height, **rest)
 
 
-def _encoded(pixels: Pixels, alpha: Pixels | None, kept: Metadata, sort: str, quality: int, name: str) -> bytes:
+def _encode(
+    out: BinaryIO, pixels: Pixels, alpha: Pixels | None, kept: Metadata, sort: str, quality: int, name: str
+) -> None:
     if sort == "jpeg":
-        return encoding.jpeg(pixels, kept, quality=quality)
-    if sort == "png":
-        return encoding.portable(pixels, alpha, kept)
-    if sort == "tiff":
-        return tiff.encode(pixels, alpha, kept, name)
-    if sort == "webp":
-        return encoding.webp(pixels, alpha, kept, quality=quality)
-    if sort == "avif":
-        return encoding.avif(pixels, alpha, kept, quality=quality)
-    return encoding.bmp(pixels, kept) if sort == "bmp" else heic.encode(pixels, alpha, kept, quality=quality, name=name)
-
-
-def _narrowed(values: Pixels, dtype: str) -> Pixels:
-    """``values`` as ``dtype``, rounded to the nearest, what is not a number as 0; band by band to spare memory."""
-    if values.dtype == dtype:
-        return values
-    out = np.empty(values.shape, dtype)
-    rows = max(1, _BAND_VALUES * len(values) // values.size)
-    for top in range(0, len(values), rows):
-        band = values[top : top + rows]
-        if values.dtype == np.uint16:
-            out[top : top + rows] = (band.astype(np.uint32) + 128) // 257
-        else:
-            out[top : top + rows] = np.rint(np.clip(np.nan_to_num(band), 0, 1) * np.float32(_PEAKS[dtype]))
-    return out
+        encoding.jpeg(out, pixels, kept, quality=quality)
+    elif sort == "png":
+        encoding.portable(out, pixels, alpha, kept)
+    elif sort == "tiff":
+        tiff.write(out, pixels, alpha, kept, name)
+    elif sort == "webp":
+        encoding.webp(out, pixels, alpha, kept, quality=quality)
+    elif sort == "avif":
+        encoding.avif(out, pixels, alpha, kept, quality=quality)
+    elif sort == "bmp":
+        encoding.bmp(out, pixels, kept)
+    else:
+        out.write(heic.encode(pixels, alpha, kept, quality=quality, name=name))

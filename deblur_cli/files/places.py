@@ -98,7 +98,8 @@ def cache() -> Path:
     """The folder in which the Hub's library keeps its files."""
     home = os.environ.get("HF_HOME") or str(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
     said = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or str(Path(home) / "hub")
-    return Path(os.path.expandvars(said)).expanduser()
+    # A user without a home, as in some containers, keeps the ~; ``Path.expanduser`` would raise.
+    return Path(os.path.expanduser(os.path.expandvars(said)))  # noqa: PTH111
 
 
 def cached(place: Place) -> Path | None:

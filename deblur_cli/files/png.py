@@ -5,7 +5,7 @@ Source: PNG Specification (Third Edition), https://www.w3.org/TR/png-3/ sections
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +18,12 @@ from deblur_cli.files.tags import Buffer
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TITLE = "PNG"
+HEAD = len(_SIGNATURE) + 25
+"""Bytes of the signature and of the first chunk."""
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by number of channels
-_PICTURE = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+PICTURE = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+"""The chunks that the picture consists of."""
 _MOST_DEFLATE = 1032  # bytes that one byte of a deflate stream can stand for
 _BAND_BYTES = 2**22
 
@@ -55,7 +58,7 @@ def header(data: Buffer, name: str) -> tuple[Header, list[tuple[bytes, bytes]]]:
             raise decoding.animated(name, _TITLE, int.from_bytes(data[at : at + 4], "big"))
         elif kind == b"IDAT":
             packed += size
-        elif kind not in _PICTURE:
+        elif kind not in PICTURE:
             notes.append((kind, bytes(data[at : at + size])))
         keyed |= kind == b"tRNS"
     if len(stated) != 7 or stated[3] not in _CHANNELS:
@@ -85,42 +88,59 @@ def decode(data: Buffer, stated: Header, name: str, orientation: int) -> tuple[P
     return pixels, _keyed_alpha(pixels, key) if stated.depth == 16 and key and alpha is None else alpha
 
 
-def encode(pixels: Pixels, alpha: Pixels | None) -> bytes:
-    """A PNG of 16 bits per sample from uint16 pixels (H, W, 1 or 3) and alpha (H, W) or None, without side notes."""
+def encode(pixels: Pixels, alpha: Pixels | None) -> Iterator[bytes]:
+    """A PNG of 16 bits per sample from uint16 pixels (H, W, 1 or 3) and alpha (H, W) or None, without side notes.
+
+    Yields:
+        The parts of the file; what must precede its side notes comes first.
+    """
     height, width, colours = pixels.shape
     count = colours + (alpha is not None)
     rows = max(1, _BAND_BYTES // (width * count * 2))
-    parts = list(packing.in_order(lambda top: _packed(pixels, alpha, top, rows), range(0, height, rows)))
-    size = width * count * 2 + 1
-    check = 1
-    for top, part in zip(range(0, height, rows), parts, strict=True):
-        check = _adler_of_both(check, int.from_bytes(part[-4:], "big"), min(rows, height - top) * size)
     stated = struct.pack(">IIBBBBB", width, height, 16, _COLOUR_TYPES[count], 0, 0, 0)
-    streams = [_chunk(b"IDAT", (b"" if at else b"\x78\x01") + part[:-4]) for at, part in enumerate(parts)]
+    yield _SIGNATURE + _chunk(b"IHDR", stated)
+    size = width * count * 2 + 1
+    check, lead = 1, b"\x78\x01"
+    tops = range(0, height, rows)
+    for top, part in zip(tops, packing.in_order(lambda top: _packed(pixels, alpha, top, rows), tops), strict=True):
+        check = _adler_of_both(check, int.from_bytes(part[-4:], "big"), min(rows, height - top) * size)
+        yield _chunk(b"IDAT", lead + part[:-4])
+        lead = b""
     end = _chunk(b"IDAT", b"\3\0" + struct.pack(">I", check))  # an empty last block, and the checksum of the whole
-    return b"".join((_SIGNATURE, _chunk(b"IHDR", stated), *streams, end, _chunk(b"IEND", b"")))
+    yield end + _chunk(b"IEND", b"")
 
 
-def spliced(picture: bytes, kept: Metadata, *, gray: bool) -> bytes:
-    """``picture``, a PNG without side notes, with those of ``kept`` after its header.
+def joined(chunks: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """A PNG of these chunks, (name, payload) each."""
+    return b"".join((_SIGNATURE, *(_chunk(kind, payload) for kind, payload in chunks)))
+
+
+def torn(name: str) -> InputError:
+    """The refusal of a file whose bytes were altered."""
+    return InputError(
+        f"'{name}' is a damaged PNG: the checksum of a part does not fit.", "Copy it again from where it came."
+    )
+
+
+def notes(kept: Metadata, *, gray: bool) -> bytes:
+    """The chunks of ``kept``, which belong :data:`HEAD` bytes behind the beginning of a PNG.
 
     An ICC profile of RGB in a gray picture, or the other way round, is left out: PNG forbids it and readers complain.
     """
-    notes: list[bytes] = []
+    chunks: list[bytes] = []
     profile = kept.icc if (kept.icc[16:20] == b"GRAY") == gray else b""
     if profile:
-        notes.append(_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(profile)))
+        chunks.append(_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(profile)))
     for kind, payload in kept.chunks:
         if not (profile and kind == b"sRGB"):
-            notes.append(_chunk(kind, payload))
+            chunks.append(_chunk(kind, payload))
     if kept.dpi:
-        notes.append(_chunk(b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in kept.dpi), 1)))
+        chunks.append(_chunk(b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in kept.dpi), 1)))
     if kept.exif:
-        notes.append(_chunk(b"eXIf", kept.exif))
+        chunks.append(_chunk(b"eXIf", kept.exif))
     if kept.xmp:
-        notes.append(_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + kept.xmp))
-    end = len(_SIGNATURE) + 25
-    return b"".join((picture[:end], *notes, memoryview(picture)[end:]))
+        chunks.append(_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + kept.xmp))
+    return b"".join(chunks)
 
 
 def _walk(data: Buffer, name: str) -> Iterator[tuple[bytes, int, int]]:
@@ -142,14 +162,12 @@ def _bare(data: Buffer, name: str, *, keep_key: bool) -> tuple[bytes, bytes]:
     view, parts, key = memoryview(data), [memoryview(_SIGNATURE)], b""
     left_out = False
     for kind, at, size in _walk(data, name):
-        if kind not in _PICTURE:
+        if kind not in PICTURE:
             left_out = True
             continue
         payload = view[at : at + size]
         if zlib.crc32(payload, zlib.crc32(kind)) != int.from_bytes(data[at + size : at + size + 4], "big"):
-            raise InputError(
-                f"'{name}' is a damaged PNG: the checksum of a part does not fit.", "Copy it again from where it came."
-            )
+            raise torn(name)
         if kind == b"tRNS":
             key = bytes(payload)
             left_out |= not keep_key

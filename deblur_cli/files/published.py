@@ -146,5 +146,5 @@ def _state(found: object) -> dict[str, Tensor]:
 
 
 def _reason(error: Exception) -> str:
-    first = str(error).split("\n")[0].rstrip(". ")
+    first = str(error).split("\n")[0].split(". ")[0].rstrip(". ")  # torch goes on to explain itself
     return textwrap.shorten(first, 160, placeholder=" ...") or type(error).__name__

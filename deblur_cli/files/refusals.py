@@ -56,6 +56,8 @@ class Refusal:
     """It may be over in a moment."""
     here: bool = False
     """It lies with this machine: no other place will help."""
+    insisted: bool = False
+    """The file was on its way, and the library itself has tried several times to go on."""
 
 
 def why(error: BaseException, place: Place) -> Refusal:
@@ -70,6 +72,11 @@ def why(error: BaseException, place: Place) -> Refusal:
     if isinstance(error, OSError) and error.errno in _FULL | _CLOSED:
         return _unwritable(error.errno or 0)
     return _odd(error)
+
+
+def is_silence(error: BaseException) -> bool:
+    """Whether nobody answers any more: what all versions of the library wait for, and try again, by themselves."""
+    return bool({"TimeoutException", "ConnectError"} & {each.__name__ for each in type(error).__mro__})
 
 
 def _answered(error: HfHubHTTPError, place: Place) -> Refusal:

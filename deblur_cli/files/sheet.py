@@ -11,16 +11,25 @@ from PIL import Image
 from deblur_cli.errors import DeviceError, InputError
 from deblur_cli.files.decoding import Pixels
 from deblur_cli.files.photo import Photo
+from deblur_cli.files.scratch import Scratch
 
 _GAP = 4
+_ROWS = 256
 
 
-def side_by_side(blurred: Photo, restored: Photo) -> Photo:
+def side_by_side(blurred: Photo, restored: Photo, room: Scratch | None = None) -> Photo:
     """One picture: the photo as it was on the left, restored on the right, a white line between.
+
+    Args:
+        blurred: the photo as it was.
+        restored: of the same size.
+        room: where the pixels of the picture shall lie; None: in memory.
 
     Raises:
         DeviceError: the memory does not suffice.
     """
+    if room is not None:
+        return _in_bands(blurred, restored, room)
     try:
         alpha = None if blurred.alpha is None or restored.alpha is None else _joined(blurred.alpha, restored.alpha)
         return replace(restored, pixels=_joined(blurred.pixels, restored.pixels), alpha=alpha)
@@ -51,6 +60,19 @@ def write_sheet(path: Path, rows: Sequence[Sequence[NDArray[np.uint8]]]) -> None
         sheet.save(path)
     except OSError as error:
         raise InputError(f"'{path}' cannot be written: {error}.", "Name a folder that can be written to.") from error
+
+
+def _in_bands(blurred: Photo, restored: Photo, room: Scratch) -> Photo:
+    first = _joined(blurred.pixels[:1], restored.pixels[:1])
+    height, (_, width, channels) = len(blurred.pixels), first.shape
+    pixels, alpha = room.pixels(height, width, channels, first.dtype.name, alpha=restored.alpha is not None)
+    for top in range(0, height, _ROWS):
+        rows = slice(top, top + _ROWS)
+        pixels[rows] = _joined(blurred.pixels[rows], restored.pixels[rows])
+        if alpha is not None and blurred.alpha is not None and restored.alpha is not None:
+            alpha[rows] = _joined(blurred.alpha[rows], restored.alpha[rows])
+        room.rest()
+    return replace(restored, pixels=pixels, alpha=alpha)
 
 
 def _joined(left: Pixels, right: Pixels) -> Pixels:

@@ -57,7 +57,7 @@ def fault(path: Path, *, sha256: str, size: int = 0, trust: bool = True) -> str:
 
 def _note(path: Path) -> Path:
     """Where it is remembered."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))  # noqa: PTH111 - see places.cache
     name = hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:32]
     return cache / "deblur" / "verified" / name
 
@@ -70,6 +70,8 @@ def _read(note: Path) -> str:
 
 
 def _write(note: Path, text: str) -> None:
+    if not note.is_absolute():  # nobody's home: what would become of a folder named ~
+        return
     aside = note.with_name(f".{note.name}.{secrets.token_hex(4)}")
     with suppress(OSError):
         note.parent.mkdir(parents=True, exist_ok=True)

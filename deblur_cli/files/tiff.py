@@ -13,6 +13,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from io import BytesIO
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -119,12 +120,13 @@ def decode(data: bytes, stated: Header, name: str, orientation: int) -> tuple[Pi
     return _without_void(pixels, alpha, stated)
 
 
-def encode(pixels: Pixels, alpha: Pixels | None, kept: Metadata, name: str) -> bytes:
-    """A TIFF of the photo and its side notes: whole numbers losslessly compressed, floats as they are.
+def write(out: BinaryIO, pixels: Pixels, alpha: Pixels | None, kept: Metadata, name: str) -> None:
+    """Write a TIFF of the photo and its side notes: whole numbers losslessly compressed, floats as they are.
 
     The file begins with the EXIF block, which is a TIFF structure itself: no offset inside it changes, maker notes included.
 
     Args:
+        out: an empty file.
         pixels: (H, W, 1 or 3) uint8, uint16 or float32.
         alpha: (H, W) of the same type, or None.
         kept: the side notes.
@@ -140,7 +142,6 @@ def encode(pixels: Pixels, alpha: Pixels | None, kept: Metadata, name: str) -> b
         if number not in _STRUCTURE:
             values[number] = (tag.kind, tag.count, bytes(kept.exif[tag.at : tag.at + tag.size]))
     values |= _structure(pixels, alpha, order) | _carried(kept, order)
-    out = BytesIO()
     out.write(kept.exif or b"II*\0\0\0\0\0")
     _write_strips(out, pixels, alpha, order, values, name)
     end = out.tell()
@@ -149,11 +150,10 @@ def encode(pixels: Pixels, alpha: Pixels | None, kept: Metadata, name: str) -> b
     out.write(tail)
     out.seek(4)
     out.write(struct.pack(f"{order}I", at))
-    return out.getvalue()
 
 
 def _write_strips(
-    out: BytesIO,
+    out: BinaryIO,
     pixels: Pixels,
     alpha: Pixels | None,
     order: str,

@@ -2,9 +2,10 @@
 
 import logging
 import shutil
+import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -78,15 +79,17 @@ def pull(place: Place, wanted: Wanted, *, anew: bool, told: Told) -> "Path | Ref
     """The file from one place, compared with what is wanted, or why it does not come."""
     from deblur_cli.files import refusals
 
+    begun = False
     try:
         with quiet():
             total = _look(place, wanted)
             if not isinstance(total, int | None):
                 return total
+            begun = True
             told(Fetching(weights=wanted.name, place=place, done=0, total=total))
             path = _download(place, wanted, total, anew=anew, told=told)
     except refusals.EXPECTED as error:
-        return refusals.why(error, place)
+        return replace(refusals.why(error, place), insisted=begun and refusals.is_silence(error))
     if wrong := fault(path, wanted):
         return _other(wrong)
     told(Fetching(weights=wanted.name, place=place, done=path.stat().st_size, total=path.stat().st_size))
@@ -105,7 +108,7 @@ def _look(place: Place, wanted: Wanted) -> "int | Refusal | None":
         found = huggingface_hub.get_hf_file_metadata(place.url, timeout=constants.HF_HUB_ETAG_TIMEOUT)
     except SETTINGS as error:
         return Refusal(
-            f"the network's settings cannot be used ({error})", "Look at HF_ENDPOINT, HTTPS_PROXY, ALL_PROXY."
+            f"the network's settings cannot be used ({error})", "Look at HF_ENDPOINT, HF_TOKEN, HTTPS_PROXY, ALL_PROXY."
         )
     if wanted.size and found.size not in {None, wanted.size}:
         return _other(f"it has {found.size:,} bytes where {wanted.size:,} were expected")
@@ -195,10 +198,13 @@ class _Bar:
 @contextmanager
 def quiet() -> Generator[None]:
     """Keep the library's warnings from the terminal: what matters is told in our words."""
-    log = logging.getLogger("huggingface_hub")
-    before = log.level
-    log.setLevel(logging.CRITICAL)
+    from huggingface_hub.utils import logging as theirs  # which sets a level of its own when it is first imported
+
+    before = theirs.get_verbosity()
+    theirs.set_verbosity(logging.CRITICAL)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
-        log.setLevel(before)
+        theirs.set_verbosity(before)

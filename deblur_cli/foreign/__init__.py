@@ -89,9 +89,9 @@ def convert(source: Path, out: Path) -> Converted:
         label = checkpoint.read_label(source)
         raise WeightsError(f"'{source}' is a checkpoint of deblur already, of the net {label.net}.", "Use it as it is.")
     made = load(source)
-    _filled(source, made)
+    net = _filled(source, made)
     checkpoint.save(made, out)
-    parameters = sum(values.numel() for values in made.tensors.values())
+    parameters = sum(values.numel() for values in net.parameters())  # what layers share has several names in a file
     return Converted(out=out, label=made.label, parameters=parameters, notice=notice(made.label))
 
 
@@ -145,13 +145,13 @@ def _filled(path: Path, made: Checkpoint) -> nn.Module:
 
 def _unknown(path: Path, found: Published) -> WeightsError:
     if not found.tensors.keys().isdisjoint(("layer1.weight", "layer24.weight")):
-        hint = "If it is one of the parts of a DMPHN, give the folder with all of them."
-    elif spandrel_nets.is_installed():
+        return WeightsError(f"'{path}' looks like one part of a DMPHN.", "Give the folder with its six or eight files.")
+    if spandrel_nets.is_installed():
         hint = "Give a checkpoint of one of these, or of a net that spandrel knows."
     else:
         hint = "Give a checkpoint of one of these, or say pip install 'deblur-cli[spandrel]', which knows many more."
     return WeightsError(
-        f"'{path}' holds {len(found.tensors)} tensors, the first of them {next(iter(found.tensors))}, but is none of "
+        f"'{path}' holds tensors ({len(found.tensors)}, the first is {next(iter(found.tensors))}), but is none of "
         f"{', '.join(origin.title for origin in ORIGINS.values())}.",
         hint,
     )

@@ -83,8 +83,8 @@ class MPRNetConfig:
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """All: every stage predicts a change, which is added to the image in the image's own dtype."""
-        return ("fp32", "bf16", "fp16")
+        """Not fp16, whose range three stages that normalise nothing may leave."""
+        return ("fp32", "bf16")
 
 
 class _Attention(nn.Module):

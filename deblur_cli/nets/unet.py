@@ -49,7 +49,7 @@ class UNetConfig:
     @property
     def overlap(self) -> int:
         """Pixels that neighbouring tiles share, so that the seam cannot be seen: measured, see ``tests/bench_tiling.py``."""
-        return 128 * self.stem
+        return 96 * self.stem
 
     @property
     def values_per_pixel(self) -> float:

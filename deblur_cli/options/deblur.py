@@ -10,6 +10,7 @@ ENGINES = ("local", "ray")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+|:all)?")
 _SHARD = re.compile(r"(\d{1,9})/(\d{1,9})")
 _SMALLEST_TILE = 64
+_LEAST_MEMORY = 2**20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +63,8 @@ class DeblurOptions:
     """Side of a tile in pixels; 0: the whole photo at once; None: from the free memory."""
     overlap: int | None = None
     """Pixels that neighbouring tiles share; None: as many as the net needs."""
+    max_memory: int | None = None
+    """Bytes of memory that the run may take, all its workers together; None: as much as is free."""
     dry_run: bool = False
     """Say what would be done; read headers only, write nothing."""
     json: bool = False
@@ -102,6 +105,12 @@ class DeblurOptions:
             raise UsageError(
                 f"--overlap {self.overlap} is more than half of --tile {self.tile}.",
                 f"Say --tile {2 * self.overlap} or more, or a smaller overlap.",
+            )
+
+        if self.max_memory is not None and self.max_memory < _LEAST_MEMORY:
+            raise UsageError(
+                f"--max-memory {self.max_memory} is too little: it is a number of bytes, or ends in K, M, G or T.",
+                "Say --max-memory 2G.",
             )
 
     def _check_names(self) -> None:

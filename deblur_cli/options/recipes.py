@@ -1,8 +1,8 @@
 """How each paper trains its net: the numbers that ``deblur train --backbone NAME`` takes where nobody says others.
 
 Of the papers' numbers these are the authors' code's where the two differ. What ours does not do as they do is the same for
-all: weights are averaged beside the training (the average is kept, the training does not see it), and a warm-up that theirs
-takes by epochs is a straight line by steps.
+all: weights are averaged beside the training (the average is kept, the training does not see it), a warm-up that theirs
+takes by epochs is a straight line by steps, and every way to turn a crop is equally likely.
 """
 
 from collections.abc import Mapping
@@ -41,6 +41,8 @@ class Recipe:
     """Saturation is multiplied by anything between 1 - this and 1 + this; 0 leaves it."""
     saturated: float = 1.0
     """Share of the crops whose saturation changes."""
+    grey: bool = False
+    """Saturation changes by mixing with the image's grey, not as HSV knows it."""
     colours: bool = False
     """Put red, green and blue in any order."""
     grain: float = 0.0
@@ -49,7 +51,15 @@ class Recipe:
 
 _ADAM = Recipe(optimiser="adam", weight_decay=0.0)
 _MPRNET = replace(
-    _ADAM, batch=16, rate=2e-4, final_rate=1e-6, epochs=3000, warmup=3 / 3000, saturation=0.2, saturated=1 / 3
+    _ADAM,
+    batch=16,
+    rate=2e-4,
+    final_rate=1e-6,
+    epochs=3000,
+    warmup=3 / 3000,
+    saturation=0.2,
+    saturated=1 / 3,
+    grey=True,
 )
 _MIMO = replace(
     _ADAM,

@@ -32,10 +32,10 @@ class _Numpy:
     def copy(self, part: _Array) -> _Array:
         return part.copy()
 
-    def blend(self, old: _Array, new: _Array, *, dim: int) -> _Array:
+    def blend(self, old: _Array, new: _Array, share: list[float], *, dim: int) -> _Array:
         shape = [1] * new.ndim
         shape[dim] = new.shape[dim]
-        weight = np.asarray(tiles.ramp(shape[dim]), new.dtype).reshape(shape)
+        weight = np.asarray(share, new.dtype).reshape(shape)
         change = new - old
         # From the nearer end, or rounding would not give that end itself.
         return np.where(weight < 0.5, old + weight * change, new - (1 - weight) * change)

@@ -1,14 +1,19 @@
 """Tiles: a photo of any size through a net that takes only certain sizes, within the memory of one row of tiles.
 
-The geometry (:func:`plan`) stands apart from the work (:func:`run`). All tiles have one size, so that a net meets one shape
-and none of them is a thin remainder. They begin and end on multiples of the net's stride: a tile is then restored on the
-same grid as the whole photo would be, and the two differ only by what the net sees beyond the tile's border.
+The geometry (:func:`plan`, :func:`fit`) stands apart from the work (:func:`run`). All tiles have one size, so that a net meets
+one shape and none of them is a thin remainder. They begin and end on multiples of the net's stride: a tile is then restored
+on the same grid as the whole photo would be, and the two differ only by what the net sees beyond the tile's border.
 Nothing here knows a library of arrays; ``tiling`` does this with tensors, ``arrays`` with NumPy and without torch.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
+
+_COLUMNS = 1024
+_SHAPES = 8
+"""Widths that are looked at for each height."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,8 @@ class TilePlan:
     """Left of every column of tiles, ascending from 0."""
     multiple_of: int
     """Of which sides and corners of every tile are multiples."""
+    soft: bool = True
+    """Blend over half of what neighbours share, to hide a step between them; else over an eighth, far from all borders."""
 
     @property
     def count(self) -> int:
@@ -58,7 +65,16 @@ def smallest_tile(overlap: int, multiple_of: int) -> int:
     return multiple_of * max(1, 2 * -(-overlap // multiple_of))
 
 
-def plan(height: int, width: int, *, tile: int, overlap: int, multiple_of: int, exact: bool = False) -> TilePlan:
+def plan(
+    height: int,
+    width: int,
+    *,
+    tile: int,
+    overlap: int,
+    multiple_of: int,
+    exact: bool = False,
+    soft: bool = True,
+) -> TilePlan:
     """Lay equal tiles over a photo: count first, divide after.
 
     Args:
@@ -68,6 +84,7 @@ def plan(height: int, width: int, *, tile: int, overlap: int, multiple_of: int, 
         overlap: pixels that neighbours share at least; rounded up to a legal size.
         multiple_of: sides and corners of every tile are multiples of this.
         exact: every tile is a square of just this side, for a net that takes no other; it may reach far beyond the photo.
+        soft: for a net whose tiles differ from the whole photo wherever they end; see :class:`TilePlan`.
 
     Raises:
         ValueError: a size is not positive, an exact tile is no multiple, or the tile is smaller than :func:`smallest_tile`.
@@ -78,18 +95,78 @@ def plan(height: int, width: int, *, tile: int, overlap: int, multiple_of: int, 
         raise ValueError(f"a tile of {tile} is smaller than the smallest legal, {smallest_tile(overlap, multiple_of)}")
     if exact and (not tile or tile % multiple_of):
         raise ValueError(f"an exact tile of {tile} is no multiple of {multiple_of}")
-    tile_height, rows = _divide(height, tile, overlap, multiple_of, exact=exact)
-    tile_width, columns = _divide(width, tile, overlap, multiple_of, exact=exact)
-    return TilePlan(
-        height=height,
-        width=width,
-        tile_height=tile_height,
-        tile_width=tile_width,
-        overlap=overlap,
-        rows=rows,
-        columns=columns,
-        multiple_of=multiple_of,
-    )
+    return _laid(height, width, (tile, tile), overlap, multiple_of, exact=exact, soft=soft)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """The memory that tiles may take, and what they take of it. All numbers are bytes."""
+
+    size: float
+    """What there is."""
+    tile: float
+    """Of each pixel of the tile at hand, in the net."""
+    band: float
+    """Of each pixel of the row of tiles at hand, in finished corrections."""
+
+    def taken(self, plan: TilePlan) -> float:
+        """What the tiles of ``plan`` need."""
+        return plan.tile_height * (plan.tile_width * self.tile + plan.width * self.band)
+
+
+def fit(
+    height: int,
+    width: int,
+    *,
+    room: Room,
+    overlap: int,
+    multiple_of: int,
+    soft: bool = True,
+    longest: int = 0,
+    work: float = 1.12,
+) -> TilePlan:
+    """The tiles that need the least memory of those that cost at most ``work``; if none does, those that cost the least.
+
+    Tiles that fit are of any shape: long ones pay for what they share in one direction only.
+
+    Args:
+        height: of the photo, at least 1 pixel.
+        width: of the photo, at least 1 pixel.
+        room: what the tiles must fit in. If none do, it is the smallest legal tile.
+        overlap: as for :func:`plan`.
+        multiple_of: likewise.
+        soft: likewise.
+        longest: side of a tile in pixels, a legal size, that none may exceed; 0: there is none.
+        work: pixels that the net sees for each pixel of the photo, below which memory counts for more than time.
+    """
+    smallest = smallest_tile(overlap, multiple_of)
+    best: tuple[tuple[float, float], tuple[int, int]] | None = None
+    for tile_height, rows in _divisions(height, longest, overlap, multiple_of):
+        if best is not None and rows * tile_height / height > best[0][0]:
+            break  # lower ones cost still more
+        left = room.size / tile_height - width * room.band
+        widest = min(int(max(0, left) / room.tile), longest or width + multiple_of)
+        if widest < min(smallest, width):
+            continue
+        for tile_width, columns in islice(_divisions(width, widest, overlap, multiple_of), _SHAPES):
+            cost = rows * tile_height / height * columns * tile_width / width
+            rank = (max(work, cost), tile_height * (tile_width * room.tile + width * room.band))
+            if best is None or rank < best[0]:
+                best = rank, (tile_height, tile_width)
+    sides = best[1] if best else (smallest, smallest)
+    return _laid(height, width, sides, overlap, multiple_of, soft=soft)
+
+
+def _divisions(length: int, longest: int, overlap: int, multiple_of: int) -> Iterator[tuple[int, int]]:
+    """Sizes of equal tiles along one side and their number, from the largest that is at most ``longest`` downwards."""
+    smallest = smallest_tile(overlap, multiple_of)
+    tile = longest
+    while True:
+        size, count = _division(length, tile, overlap, multiple_of)
+        yield size, count
+        tile = size - multiple_of
+        if tile < smallest:
+            return
 
 
 class Arrays(Protocol):
@@ -106,8 +183,8 @@ class Arrays(Protocol):
         """The same values in memory of their own."""
         ...
 
-    def blend(self, old: Any, new: Any, *, dim: int) -> Any:
-        """Two views of the same pixels mixed, ``old`` by one minus :func:`ramp` and ``new`` by the ramp, along ``dim``.
+    def blend(self, old: Any, new: Any, share: list[float], *, dim: int) -> Any:
+        """Two views of the same pixels mixed, ``old`` by one minus ``share`` and ``new`` by ``share``, along ``dim``.
 
         Where both are equal they stay so to the last bit, and at both ends it is exactly one of them.
         """
@@ -153,21 +230,27 @@ def run(
             arrays, restore, read, plan, top, lambda count, done=done: progress and progress(done + count, plan.count)
         )
         if above is not None:
-            head = band[:, : above.shape[1]]
-            head[:] = arrays.blend(above, head, dim=1)
+            shared = above.shape[1]
+            share = ramp(shared, soft=plan.soft)
+            for left in range(0, plan.width, _COLUMNS):  # or what is mixed would be in memory three times
+                part = slice(left, left + _COLUMNS)
+                band[:, :shared, part] = arrays.blend(above[:, :, part], band[:, :shared, part], share, dim=1)
+            above = None
         finished = plan.rows[index + 1] if index + 1 < len(plan.rows) else plan.height
         above = arrays.copy(band[:, finished - top :])
         if finished > start:
             first = max(start, top)
             yield first, band[:, first - top : finished - top]
+        del band  # or it would stay in memory while the next one is made
 
 
-def ramp(shared: int) -> list[float]:
-    """How much of the new tile there is at each of ``shared`` pixels: 0, then linear over the middle half, then 1.
+def ramp(shared: int, *, soft: bool = True) -> list[float]:
+    """How much of the new tile there is at each of ``shared`` pixels: 0, then linear over the middle, then 1.
 
-    The outer quarters belong to one tile alone, because next to its border a net is worst.
+    The outer parts belong to one tile alone, because next to its border a net is worst: a quarter on each side if ``soft``,
+    else seven sixteenths.
     """
-    single = shared // 4
+    single = shared // 4 if soft else 7 * shared // 16
     return [min(1.0, max(0.0, (place - single + 0.5) / (shared - 2 * single))) for place in range(shared)]
 
 
@@ -177,17 +260,51 @@ def reflected(length: int, size: int) -> list[int]:
     return [min(place % period, period - place % period) if length > 1 else 0 for place in range(size)]
 
 
+def _laid(
+    height: int,
+    width: int,
+    tile: tuple[int, int],
+    overlap: int,
+    multiple_of: int,
+    *,
+    exact: bool = False,
+    soft: bool = True,
+) -> TilePlan:
+    tile_height, rows = _divide(height, tile[0], overlap, multiple_of, exact=exact)
+    tile_width, columns = _divide(width, tile[1], overlap, multiple_of, exact=exact)
+    return TilePlan(
+        height=height,
+        width=width,
+        tile_height=tile_height,
+        tile_width=tile_width,
+        overlap=overlap,
+        rows=rows,
+        columns=columns,
+        multiple_of=multiple_of,
+        soft=soft,
+    )
+
+
 def _divide(length: int, tile: int, overlap: int, multiple_of: int, *, exact: bool) -> tuple[int, tuple[int, ...]]:
-    """Size and starts of equal tiles along one side; everything is counted in units of ``multiple_of``."""
+    """Size and starts of equal tiles along one side."""
+    size, count = _division(length, tile, overlap, multiple_of)
+    if exact:
+        size = tile
+    if count == 1:
+        return size, (0,)
+    spare = (-(-length // multiple_of) * multiple_of - size) // multiple_of
+    return size, tuple(place * spare // (count - 1) * multiple_of for place in range(count))
+
+
+def _division(length: int, tile: int, overlap: int, multiple_of: int) -> tuple[int, int]:
+    """Size of equal tiles along one side and their number; everything is counted in units of ``multiple_of``."""
     whole = -(-length // multiple_of)
     limit = tile // multiple_of or whole
     if whole <= limit:
-        return (limit if exact else whole) * multiple_of, (0,)
+        return whole * multiple_of, 1
     shared = -(-overlap // multiple_of)
     count = -(-(whole - shared) // (limit - shared))
-    size = limit if exact else -(-(whole + (count - 1) * shared) // count)
-    starts = (place * (whole - size) // (count - 1) for place in range(count))
-    return size * multiple_of, tuple(start * multiple_of for start in starts)
+    return -(-(whole + (count - 1) * shared) // count) * multiple_of, count
 
 
 def _band(
@@ -211,7 +328,8 @@ def _band(
         if band is None:
             band = arrays.room(piece, rows, plan.width)
         if left < end:
-            band[:, :, left:end] = arrays.blend(band[:, :, left:end], piece[:, :, : end - left], dim=2)
+            share = ramp(end - left, soft=plan.soft)
+            band[:, :, left:end] = arrays.blend(band[:, :, left:end], piece[:, :, : end - left], share, dim=2)
         band[:, :, end : left + columns] = piece[:, :, end - left :]
         end = left + columns
         progress(index + 1)

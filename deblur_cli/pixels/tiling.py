@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from deblur_cli.pixels import tiles
-from deblur_cli.pixels.tiles import Tile, TilePlan, plan, smallest_tile
+from deblur_cli.pixels.tiles import Room, Tile, TilePlan, fit, plan, smallest_tile
 
-__all__ = ["Tile", "TilePlan", "plan", "run", "smallest_tile"]
+__all__ = ["Room", "Tile", "TilePlan", "fit", "plan", "run", "smallest_tile"]
 
 
 def run(
@@ -32,11 +32,11 @@ class _Tensors:
     def copy(self, part: Tensor) -> Tensor:
         return part.clone()
 
-    def blend(self, old: Tensor, new: Tensor, *, dim: int) -> Tensor:
+    def blend(self, old: Tensor, new: Tensor, share: list[float], *, dim: int) -> Tensor:
         # ``lerp`` keeps what is equal, and is exact at both ends.
         shape = [1] * new.dim()
         shape[dim] = new.shape[dim]
-        return torch.lerp(old, new, torch.tensor(tiles.ramp(shape[dim])).to(new).view(shape))
+        return torch.lerp(old, new, torch.tensor(share).to(new).view(shape))
 
     def pad(self, piece: Tensor, height: int, width: int) -> Tensor:
         for dim, size in ((-2, height), (-1, width)):

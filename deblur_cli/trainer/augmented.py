@@ -9,6 +9,7 @@ from torch import Tensor
 from deblur_cli.trainer import sources
 from deblur_cli.trainer.sources import PairSource
 
+_LUMA = (0.299, 0.587, 0.114)
 _STREAM = 6
 """Of chance, beside those of the sources."""
 
@@ -21,6 +22,8 @@ class Changes:
     """Saturation is multiplied by anything between 1 - this and 1 + this."""
     saturated: float = 1.0
     """Share of the pairs that this happens to."""
+    grey: bool = False
+    """By :func:`mix_with_grey` and not by :func:`saturate`."""
     colours: bool = False
     """Red, green and blue in any order."""
     grain: float = 0.0
@@ -47,7 +50,8 @@ class Augmented:
         luck = [sources.chance(self._seed, _STREAM, step, slot) for slot in self._slots]
         if self._changes.saturation:
             factors = torch.tensor([self._factor(each) for each in luck], device=blurred.device)
-            blurred, sharp = saturate(blurred, factors), saturate(sharp, factors)
+            change = mix_with_grey if self._changes.grey else saturate
+            blurred, sharp = change(blurred, factors), change(sharp, factors)
         if self._changes.colours:
             orders = torch.from_numpy(np.stack([each.permutation(3) for each in luck])).to(blurred.device)
             rows = torch.arange(len(luck), device=blurred.device)[:, None]
@@ -68,6 +72,18 @@ class Augmented:
 
     def _noise(self, luck: np.random.Generator, shape: torch.Size) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         return abs(np.float32(luck.normal(0, self._changes.grain))) * luck.standard_normal(shape, dtype=np.float32)
+
+
+def mix_with_grey(image: Tensor, factors: Tensor) -> Tensor:
+    """``image`` with its distance from its own grey (the luma of ITU-R BT.601) times a factor, kept in [0, 1].
+
+    Args:
+        image: (N, 3, H, W) in [0, 1].
+        factors: (N,), one per image.
+    """
+    luma = image.new_tensor(_LUMA).view(3, 1, 1)
+    grey = (image * luma).sum(dim=1, keepdim=True)
+    return torch.lerp(grey, image, factors.to(image.dtype).view(-1, 1, 1, 1)).clamp_(0, 1)
 
 
 def saturate(image: Tensor, factors: Tensor) -> Tensor:

@@ -218,8 +218,12 @@ def test_a_mirror_is_asked_where_the_first_place_fails(here: Hub) -> None:
     here.repositories["other/copy"] = Repository(files={FILE: CONTENT}, commit=SECOND)
     del here.repositories["owner/net"]
     said = listed(mirror="other/copy")
-    path = weights.locate("mine", listed=said)
+    told: list[Any] = []
+    path = weights.locate("mine", listed=said, told=told.append)
     assert path.read_bytes() == CONTENT
+    assert str(told[0]) == (
+        f"{here.url}/owner/net/resolve/{FIRST}/{FILE}: there is no repository owner/net, or it is private; asking the mirror"
+    )
     here.asked.clear()
     assert weights.locate("mine", listed=said) == path
     assert here.asked == []
@@ -259,15 +263,45 @@ def test_a_token_that_is_not_taken_is_told(here: Hub, monkeypatch) -> None:
     assert "hf_wrong" not in str(error)
 
 
+def test_a_token_that_can_be_none_is_told(here: Hub, monkeypatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_ü")
+    assert "HF_TOKEN" in refused().hint
+
+
 def test_silence_is_not_waited_for_long(here: Hub) -> None:
     here.silent = "hub"
     error = refused()
     assert "it fell silent on the way" in error.message
     here.silent = "store"
-    error = refused()
+    told: list[Any] = []
+    error = refused(told=told.append)
     assert "it fell silent on the way" in error.message
     assert "HF_HUB_DOWNLOAD_TIMEOUT" in error.hint
+    assert sum(not each.done for each in told) == 1  # the library has tried six times by now: there is no second round
     assert places.cached(places.parse(ADDRESS)) is None
+
+
+def test_a_slow_connection_is_waited_for_while_something_comes(here: Hub) -> None:
+    here.pause = 0.1  # all of it takes four times as long as any silence may
+    assert weights.locate(ADDRESS).read_bytes() == CONTENT
+    assert len(here.requests("store")) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(429, "asked too often from here"), (403, "forbids it"), (418, "answers with error 418")]
+)
+def test_other_answers_are_told(here: Hub, status, said) -> None:
+    here.status = status
+    assert said in refused().message
+
+
+def test_a_file_that_lies_in_git_itself_is_compared_with_its_row_alone(here: Hub) -> None:
+    here.repositories["owner/net"].plain = True
+    assert weights.locate("mine", listed=listed()).read_bytes() == CONTENT
+    assert here.requests("store") == []
+    shutil.rmtree(os.environ["HF_HOME"])
+    here.repositories["owner/net"].files[FILE] = OTHER
+    assert hashlib.sha256(OTHER).hexdigest() in refused("mine", listed=listed()).message
 
 
 def test_nobody_there_is_told(hub: Hub, monkeypatch) -> None:
@@ -320,6 +354,15 @@ def test_a_disk_without_room_is_told_before_a_byte_comes(here: Hub, monkeypatch)
     assert "HF_HOME" in error.hint
     assert "other/copy" not in error.message
     assert here.requests("store") == []
+
+
+def test_a_disk_that_fills_up_meanwhile_is_told_in_our_words_alone(here: Hub, monkeypatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    told: list[Any] = []
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 1000 if told else 10**9))
+    assert (
+        weights.locate(ADDRESS, told=told.append).read_bytes() == CONTENT
+    )  # the library warns, and a warning is an error
 
 
 def test_a_cache_that_cannot_be_written_is_told(here: Hub, monkeypatch) -> None:
@@ -394,6 +437,24 @@ def test_a_large_file_is_read_once_and_again_only_when_it_was_touched(tmp_path, 
     assert "SHA-256" in sums.fault(path, **right)
     path.write_bytes(CONTENT + b"more")
     assert "bytes where" in sums.fault(path, **right)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="users without a home are those of containers")
+def test_a_user_without_a_home_gets_no_folder_named_tilde(tmp_path, monkeypatch) -> None:
+    import pwd
+
+    def nobody(_: int) -> None:
+        raise KeyError
+
+    for name in ("HOME", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    monkeypatch.setattr(sums, "_LARGE", 1000)
+    monkeypatch.chdir(tmp_path)
+    Path("large").write_bytes(CONTENT)
+    assert sums.fault(Path("large"), sha256=hashlib.sha256(CONTENT).hexdigest()) == ""
+    assert places.cached(places.parse(ADDRESS)) is None
+    assert [each.name for each in tmp_path.iterdir()] == ["large"]
 
 
 def test_a_memory_that_cannot_be_written_is_no_reason_to_fail(tmp_path, monkeypatch) -> None:

@@ -130,6 +130,13 @@ def test_info_of_a_file_without_a_label_is_refused(hub: Hub, content, capsys) ->
     assert "no label" in capsys.readouterr().err
 
 
+def test_info_of_a_folder_says_what_it_is(hub: Hub, tmp_path: Path, capsys) -> None:
+    assert code_of("weights", "info", str(tmp_path)) == 4
+    told = capsys.readouterr().err
+    assert "is a folder" in told
+    assert "deblur weights convert" in told
+
+
 def test_pull_fetches_once_and_tells_size_and_place(here: Hub, tiny: Path, capsys) -> None:
     said = list_with(tiny.read_bytes())
     assert code_of("weights", "pull", "mine", "default", "--weights-list", said) == 0
@@ -297,6 +304,19 @@ assert not {"torch", "PIL", "huggingface_hub", "timm"} & set(sys.modules)
     assert done.returncode == 0, done.stderr
 
 
+def test_the_library_says_nothing_in_a_process_that_imports_it_only_now(here: Hub, tiny: Path) -> None:
+    here.cuts = 1
+    done = subprocess.run(
+        [sys.executable, "-m", "deblur_cli", "weights", "pull", ADDRESS],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_XET": "1"},
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    assert [line.split()[0] for line in done.stderr.splitlines()] == ["fetching", ADDRESS]
+
+
 def test_ctrl_c_ends_a_download_tidily(here: Hub, capsys) -> None:
     here.silent = "store"
     settings = {"PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_XET": "1", "HF_HUB_DOWNLOAD_TIMEOUT": "60"}
@@ -323,6 +343,7 @@ def test_a_checkpoint_is_published_and_its_row_leads_back_to_it(hub: Hub, tiny: 
     assert code_of(*words, "--licence", "CC-BY-NC-4.0") == 0
     told = capsys.readouterr()
     made = hub.repositories["owner/unet-tests-1"]
+    assert "nothing tells how" not in told.err
     assert made.private
     assert sorted(made.files) == ["README.md", "config.json", "unet-tests-1.safetensors"]
     assert f"making the private repository {hub.url}/owner/unet-tests-1" in told.err
@@ -355,7 +376,9 @@ def test_what_is_published_twice_is_one_repository_and_public_only_when_said(
     words = ("weights", "publish", str(tiny), "--repo", "owner/net", "--licence", "MIT", "--name", "unet-x")
     hub.repositories["owner/net"] = Repository()
     assert code_of(*words) == 4
-    assert "owner/net is public: everybody would see the weights" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "owner/net is public: everybody would see the weights" in told
+    assert "nothing tells how the scores were measured" in told
     assert hub.repositories["owner/net"].files == {}
     for _ in range(2):
         assert code_of(*words, "--public", "--json", "-q") == 0

@@ -256,14 +256,17 @@ def test_a_net_that_comes_near_is_named_with_what_is_wrong(tmp_path, monkeypatch
 def test_what_nobody_knows_is_told_with_the_known_ones(tmp_path, monkeypatch):
     path = tmp_path / "net.pth"
     torch.save(torch.nn.Linear(2, 3).state_dict(), path)
-    assert "holds 2 tensors, the first of them weight, but is none of DeepDeblur, DMPHN, HINet" in complaint(path)
+    assert "holds tensors (2, the first is weight), but is none of DeepDeblur, DMPHN, HINet" in complaint(path)
     monkeypatch.setattr(spandrel_nets, "is_installed", lambda: False)
     assert complaint(path).endswith("or say pip install 'deblur-cli[spandrel]', which knows many more.")
 
 
 def test_a_part_of_a_dmphn_is_told_where_the_others_are_needed(tmp_path):
     write("dmphn-1-2-4", tmp_path)
-    assert "If it is one of the parts of a DMPHN, give the folder" in complaint(tmp_path / "encoder_lv1.pkl")
+    for part in ("encoder_lv1.pkl", "decoder_lv3.pkl"):
+        assert "looks like one part of a DMPHN. Give the folder with its six or eight files." in complaint(
+            tmp_path / part
+        )
     (tmp_path / "decoder_lv2.pkl").unlink()
     assert "is no folder of weights: decoder_lv2 is missing" in complaint(tmp_path)
 
@@ -297,6 +300,13 @@ def test_a_conversion_that_fails_leaves_nothing(tmp_path):
     with pytest.raises(WeightsError):
         foreign.convert(path, tmp_path / "ours.safetensors")
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["mprnet", "mssnet", "nafnet", "dmphn"])
+def test_a_conversion_counts_a_shared_weight_once(name, tmp_path):
+    net, path = write(name, tmp_path)
+    found = foreign.convert(path, tmp_path / "ours.safetensors")
+    assert found.parameters == sum(values.numel() for values in net.parameters())
 
 
 def test_building_a_net_leaves_the_callers_dice_alone(tmp_path):

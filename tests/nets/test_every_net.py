@@ -407,3 +407,16 @@ def test_tiles_equal_the_whole_where_a_net_says_that_it_looks_no_further(
     whole = opened(name, net, tile=0).restore(photo)
     np.testing.assert_allclose(tiled.restore(photo), whole, rtol=1e-4, atol=1e-4 * np.abs(whole).max())
     assert tiled.plan_for(*photo.shape[:2]).count > 1
+
+
+@pytest.mark.parametrize("name", LOCAL)
+def test_tiles_of_the_declared_overlap_look_like_the_whole(name: str, opened: Callable[..., Deblurrer]) -> None:
+    net = settle(tiny(name)).eval()
+    unit, overlap = net.config.multiple_of, net.config.overlap
+    tile = 2 * -(-overlap // unit) * unit
+    photo = np.random.default_rng(0).random((unit, tile + tile // 3, 3), np.float32)
+    tiled = opened(name, net, tile=tile)  # the overlap is what the net says
+    whole = opened(name, net, tile=0).restore(photo)
+    assert tiled.plan_for(*photo.shape[:2]).count > 1
+    change = max(1.0, float(np.abs(whole - photo).max()))
+    assert np.abs(tiled.restore(photo) - whole).max() < 0.1 / 255 * change

@@ -85,3 +85,72 @@ def test_a_prior_needs_a_decoder_of_three_levels():
 def test_a_wrong_dial_is_refused(wrong):
     with pytest.raises(ValueError, match="width"):
         HINetConfig(**wrong)
+
+
+class Asked(dict):
+    """A state dict that remembers which of its tensors were asked for."""
+
+    def __init__(self, net):
+        super().__init__(net.state_dict())
+        self.names = set()
+
+    def __getitem__(self, name):
+        self.names.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name, default=None):
+        self.names.add(name)
+        return super().get(name, default)
+
+    def convolved(self, name, features, *, padding=1, stride=1):
+        bias = self.get(f"{name}.bias")
+        return F.conv2d(features, self[f"{name}.weight"], bias, stride, padding)
+
+
+def _block(state, name, features):
+    change = state.convolved(f"{name}.conv_1", features)
+    if f"{name}.norm.weight" in state:
+        one, other = change.chunk(2, dim=1)
+        one = F.instance_norm(one, weight=state[f"{name}.norm.weight"], bias=state[f"{name}.norm.bias"])
+        change = torch.cat((one, other), dim=1)
+    change = F.leaky_relu(state.convolved(f"{name}.conv_2", F.leaky_relu(change, 0.2)), 0.2)
+    return change + state.convolved(f"{name}.identity", features, padding=0)
+
+
+def _stage(state, stage, features, before):
+    """The two lists of one stage, encoder finest first and decoder coarsest first."""
+    encoded, decoded = [], []
+    for level in range(5):
+        name = f"down_path_{stage}.{level}"
+        features = _block(state, name, features)
+        if level == 4:
+            break
+        if before is not None:
+            features = features + state.convolved(f"{name}.csff_enc", before[0][level])
+            features = features + state.convolved(f"{name}.csff_dec", before[1][-1 - level])
+        encoded.append(features)
+        features = state.convolved(f"{name}.downsample", features, stride=2)
+    for place in range(4):
+        name = f"up_path_{stage}.{place}"
+        larger = F.conv_transpose2d(features, state[f"{name}.up.weight"], state[f"{name}.up.bias"], stride=2)
+        skip = state.convolved(f"skip_conv_{stage}.{place}", encoded[-1 - place])
+        features = _block(state, f"{name}.conv_block", torch.cat((larger, skip), dim=1))
+        decoded.append(features)
+    return encoded, decoded
+
+
+def test_the_net_computes_what_the_paper_says_from_tensors_of_the_authors_names():
+    torch.manual_seed(0)
+    net = HINet(HINetConfig(width=4)).train()
+    state, image = Asked(net), torch.rand(2, 3, 32, 48)
+    with torch.no_grad():
+        first = _stage(state, 1, state.convolved("conv_01", image), None)
+        early = image + state.convolved("sam12.conv2", first[1][-1])
+        attention = state.convolved("sam12.conv3", early).sigmoid()
+        seen = first[1][-1] + attention * state.convolved("sam12.conv1", first[1][-1])
+        both = torch.cat((state.convolved("conv_02", image), seen), dim=1)
+        second = _stage(state, 2, state.convolved("cat12", both, padding=0), first)
+        late = image + state.convolved("last", second[1][-1])
+        torch.testing.assert_close(net(image), (late, early), rtol=1e-4, atol=1e-5)
+    assert state.keys() <= state.names
+    assert len(state) == 186

@@ -105,3 +105,67 @@ def test_gradients_pass_through_windows_too():
 def test_a_wrong_dial_is_refused(wrong):
     with pytest.raises(ValueError, match=r"width|window|encoder|decoder"):
         NAFNetConfig(**wrong)
+
+
+class Asked(dict):
+    """A state dict that remembers which of its tensors were asked for."""
+
+    def __init__(self, net):
+        super().__init__(net.state_dict())
+        self.names = set()
+
+    def __getitem__(self, name):
+        self.names.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name, default=None):
+        self.names.add(name)
+        return super().get(name, default)
+
+    def convolved(self, name, features, **how):
+        bias = self.get(f"{name}.bias")
+        return F.conv2d(features, self[f"{name}.weight"], bias, **how)
+
+    def normed(self, name, features):
+        even = features - features.mean(1, keepdim=True)
+        even = even / (even.square().mean(1, keepdim=True) + 1e-6).sqrt()
+        return even * self[f"{name}.weight"].view(1, -1, 1, 1) + self[f"{name}.bias"].view(1, -1, 1, 1)
+
+
+def _gated(features):
+    half = features.shape[1] // 2
+    return features[:, :half] * features[:, half:]
+
+
+def _block(state, name, features):
+    change = state.convolved(f"{name}.conv1", state.normed(f"{name}.norm1", features))
+    change = _gated(state.convolved(f"{name}.conv2", change, padding=1, groups=change.shape[1]))
+    change = change * state.convolved(f"{name}.sca.1", change.mean((2, 3), keepdim=True))
+    features = features + state.convolved(f"{name}.conv3", change) * state[f"{name}.beta"]
+    change = _gated(state.convolved(f"{name}.conv4", state.normed(f"{name}.norm2", features)))
+    return features + state.convolved(f"{name}.conv5", change) * state[f"{name}.gamma"]
+
+
+def test_the_net_computes_what_the_paper_says_from_tensors_of_the_authors_names():
+    torch.manual_seed(0)
+    net = NAFNet(NAFNetConfig(width=4, encoder=(1, 2, 1, 2), middle=2)).train()
+    for parameter in net.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.3)
+    state, image = Asked(net), torch.rand(2, 3, 32, 48)
+    skips = []
+    with torch.no_grad():
+        features = state.convolved("intro", image, padding=1)
+        for level, count in enumerate((1, 2, 1, 2)):
+            for block in range(count):
+                features = _block(state, f"encoders.{level}.{block}", features)
+            skips.append(features)
+            features = state.convolved(f"downs.{level}", features, stride=2)
+        for block in range(2):
+            features = _block(state, f"middle_blks.{block}", features)
+        for level in range(4):
+            features = F.pixel_shuffle(state.convolved(f"ups.{level}.0", features), 2) + skips.pop()
+            features = _block(state, f"decoders.{level}.0", features)
+        expected = image + state.convolved("ending", features, padding=1)
+        torch.testing.assert_close(net(image)[0], expected, rtol=1e-4, atol=1e-5)
+    assert state.keys() <= state.names
