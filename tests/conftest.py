@@ -1,5 +1,6 @@
 """What the tests share: golden tensors, rewritten only by ``pytest --regolden``."""
 
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,6 +11,12 @@ from torch import Tensor
 
 GOLDEN = Path(__file__).parent / "golden"
 LARGEST = 100_000  # bytes
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the commands that tests begin: a shell's background jobs ignore it, and hand that down."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
