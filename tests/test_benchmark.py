@@ -370,19 +370,6 @@ def test_photographs_of_ones_own_are_scored_class_by_class(tmp_path: Path, nets)
         run("synthetic", tmp_path / "small", nets[:1])
 
 
-def test_speed_is_the_median_of_what_was_measured(nets) -> None:
-    options = BenchmarkOptions(
-        weights=nets[:1], device="cpu", speed_only=True, size="40x24", repeats=3, output=("s.json",)
-    )
-    pace, written = benchmark.run(options)
-    assert isinstance(pace, events.Pace)
-    assert len(pace.times) == 3
-    assert pace.seconds == sorted(pace.times)[1] > 0
-    assert pace.megapixels_per_second == pytest.approx(40 * 24 / 1e6 / pace.seconds)
-    assert json.loads(Path("s.json").read_text())["speed"][0]["times"] == list(pace.times)
-    assert str(written) == "wrote s.json"
-
-
 _LIBRARIES = {
     "none": "",
     "lpips": "class LPIPS:\n    def __init__(self, **more):\n        raise OSError('the network is away')\n",
@@ -442,6 +429,7 @@ def test_a_result_that_could_not_be_aligned_is_counted(tmp_path: Path, nets, dat
         ({"size": "0x10"}, "--size 0x10"),
         ({"weights": ("a", "a")}, "twice"),
         ({"speed_only": True, "report": "x"}, "--report means nothing"),
+        ({"peers": False}, "--no-peers means nothing without --speed-only"),
         ({"device": "tpu"}, "--device tpu"),
         ({"dataset": "hide", "download": True}, "--download"),
     ],

@@ -28,7 +28,8 @@ Worse the share of images that lost. A blur score that falls is no proof: noise 
 benchmark ...
 
 Seconds are read when the device rests, after one restoration that does not count. Memory is the peak of the GPU, or of the \
-whole process on other devices.
+whole process on other devices. --speed-only sets the net beside itself in a plain loop of PyTorch (eager, fp32, NCHW, no \
+tiles) and in ONNX Runtime, and beside the rate of a matrix product on the same device.
 
 An image that cannot be read ends the run: a score over fewer images is a wrong score. Ctrl-C keeps the scores so far in \
 --output results.json for --resume.
@@ -92,6 +93,9 @@ _SAID: dict[str, Any] = {
         _MACHINE, "--overlap", metavar="N", help="Pixels that neighbouring tiles share; else as the net needs."
     ),
     "speed_only": option(_MACHINE, "--speed-only", help="Measure time and memory on random images, and nothing else."),
+    "peers": option(
+        _MACHINE, "--peers/--no-peers", help="Measure the speed of plain PyTorch and of ONNX Runtime beside it."
+    ),
     "size": option(_MACHINE, "--size", metavar="WxH", help="Of the random images."),
     "repeats": option(_MACHINE, "--repeats", metavar="N", help="How often the speed is measured; the median counts."),
     "output": option(
@@ -118,15 +122,17 @@ def register(app: typer.Typer) -> None:
 
 
 def _benchmark(options: BenchmarkOptions) -> None:
-    from deblur_cli.commands import benchmark as workflow
+    from deblur_cli.commands import benchmark, benchmark_speed
 
-    with ScoreScreen(quiet=options.quiet) as screen, closing(workflow.run(options, fetching=screen.fetching)) as events:
+    run = benchmark_speed.run if options.speed_only else benchmark.run
+    with ScoreScreen(quiet=options.quiet) as screen, closing(run(options, fetching=screen.fetching)) as events:
         try:
             for event in events:
                 screen.tell(event)
         except KeyboardInterrupt:
             events.close()  # which saves
-            kept = f"; the scores so far are kept in {options.record}." if options.record else "; nothing was kept."
-            screen.complain("stopped" + kept, "Say --resume to go on from here." if options.record else "")
+            record = None if options.speed_only else options.record
+            kept = f"; the scores so far are kept in {record}." if record else "; nothing was kept."
+            screen.complain("stopped" + kept, "Say --resume to go on from here." if record else "")
             raise
         screen.finished()

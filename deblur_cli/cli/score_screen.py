@@ -34,7 +34,9 @@ class ScoreScreen(Screen):
     def finished(self) -> None:
         """Show the speeds, if that is what was measured."""
         if self._paces:
-            self._table("Speed on random images", Table(_SPEED, [Line(_speed(pace), "part") for pace in self._paces]))
+            lines = [Line(_speed(pace), "all" if pace.by == "deblur" else "part") for pace in self._paces]
+            self._table("Speed on random images", Table(_SPEED, lines))
+            self.say(_EXPLAINED)
 
     def _fetching(self, event: Any) -> None:
         """A line for every tenth of a step: it may take hours."""
@@ -94,11 +96,22 @@ class ScoreScreen(Screen):
         Console(width=None if sys.stdout.isatty() else _WIDEST, highlight=False).print(grid)
 
 
-_SPEED = ("Weights", "Net", "Image", "Tile", "Device", "Precision", "s/image", "MP/s", "Memory")
+_SPEED = (
+    *("Weights", "By", "Net", "Image", "Tile", "Device", "Precision", "s/image", "MP/s", "Memory"),
+    *("Times", "Gflop/s", "Share"),
+)
+_EXPLAINED = """plain: the same net through eager PyTorch in fp32, NCHW, the whole image at once.
+Times: the seconds of plain over those of the row.
+Gflop/s: what this device does in a matrix product of that precision. Share: how much of it the net's own products reach."""
 
 
 def _speed(pace: Any) -> tuple[str, ...]:
     told = pace.weights
     sizes = [f"{pace.width} x {pace.height}", f"{pace.tile[0]} x {pace.tile[1]}"]
     figures = [f"{pace.seconds:.4f}", f"{pace.megapixels_per_second:.2f}", memory(pace.memory)]
-    return (told.name, told.net, *sizes, told.device, told.precision, *figures)
+    ratios = [_or_dash(pace.ratio, ".2f"), _or_dash(pace.limit, ",.0f"), _or_dash(pace.share, ".0%")]
+    return (told.name, pace.by, told.net, *sizes, told.device, told.precision, *figures, *ratios)
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

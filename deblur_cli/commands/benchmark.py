@@ -32,8 +32,6 @@ from deblur_cli.scorer import (
 )
 from deblur_cli.trainer import crew
 
-_WARM = 2
-"""Calls before the speed is measured: the first ones load libraries and choose algorithms."""
 _SAVE_EVERY = 60.0
 """Seconds between two saves of what was scored so far."""
 _INSTEAD = "fetch GoPro with --download, or score on your own sharp photographs with --dataset synthetic --data DIR"
@@ -42,10 +40,10 @@ Pixels = NDArray[np.uint8]
 
 
 def run(options: BenchmarkOptions, *, fetching: hub.Told | None = None) -> Generator[events.Event]:
-    """Score every image with all weights, or measure the speed alone; ``fetching`` is told of downloads of weights.
+    """Score every image with all weights; ``fetching`` is told of downloads of weights.
 
     Yields:
-        Started, a Scored for each image and set of weights, Measured; or a Pace for each set of weights. Then what was written.
+        Started, a Scored for each image and set of weights, Measured, and what was written.
 
     An interrupted run leaves the scores that it had in the ``.json`` of ``--output``, for ``--resume``.
 
@@ -58,7 +56,7 @@ def run(options: BenchmarkOptions, *, fetching: hub.Told | None = None) -> Gener
     if options.download:
         yield from _fetch(options)
     found = _weights(options, fetching)
-    yield from _measure_speed(options, found) if options.speed_only else _Run(options, found).tell()
+    yield from _Run(options, found).tell()
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,31 +318,3 @@ def _settings(options: BenchmarkOptions, title: str, *, lpips: bool) -> dict[str
         "longest": options.reduced if synthetic or options.dataset == "blurred" else None,
         "seed": options.seed if synthetic else None,
     }
-
-
-def _measure_speed(options: BenchmarkOptions, paths: Mapping[str, Path]) -> Iterator[events.Event]:
-    """The speed of each set of weights alone, on an image in which there is nothing but noise."""
-    image = np.random.default_rng(0).integers(0, 256, (*reversed(options.sides), 3), dtype=np.uint8)
-    paces: list[events.Pace] = []
-    for name, path in paths.items():
-        paces.append(_pace(_open(name, path, options, devices.choose(options.device)), image, options.repeats))
-        yield paces[-1]
-    if options.output:
-        record.write_paces([Path(name) for name in options.output], [asdict(pace) for pace in paces])
-    for name in options.output:
-        yield events.Written(path=name)
-
-
-def _pace(net: _Net, image: Pixels, repeats: int) -> events.Pace:
-    deblurrer = net.deblurrer
-    found = clock.pace_of(lambda: deblurrer.restore(image), deblurrer.device, warm=_WARM, repeats=repeats)
-    plan = deblurrer.plan_for(*image.shape[:2])
-    return events.Pace(
-        weights=net.told,
-        width=image.shape[1],
-        height=image.shape[0],
-        tile=(plan.tile_width, plan.tile_height),
-        seconds=found.seconds,
-        times=found.result,
-        memory=found.memory,
-    )

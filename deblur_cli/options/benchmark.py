@@ -63,6 +63,8 @@ class BenchmarkOptions:
     """Average over the eight turned and mirrored views."""
     speed_only: bool = False
     """Measure time and memory on random images, and nothing else."""
+    peers: bool = True
+    """With :attr:`speed_only`: measure the same net through a plain loop of PyTorch and ONNX Runtime, too."""
     size: str = "1280x720"
     """Width and height of the random images."""
     repeats: int = 10
@@ -207,6 +209,10 @@ class BenchmarkOptions:
             raise UsageError("--lpips needs sharp images to compare with.", "Leave it out of --dataset blurred.")
 
     def _check_speed(self) -> None:
+        if not self.speed_only and not self.peers:
+            raise UsageError(
+                "--no-peers means nothing without --speed-only.", "Say --speed-only, too, or leave it out."
+            )
         if self.speed_only:
             for name in ("save_images", "report", "resume", "compare_paper", "limit", "download"):
                 if getattr(self, name):

@@ -68,9 +68,11 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pace:
-    """The speed of one set of weights on random images."""
+    """The speed of one set of weights on random images, by our path or by another."""
 
     weights: Weights
+    by: str
+    """``deblur``, or a rival of :mod:`deblur_cli.scorer.rivals`."""
     width: int
     height: int
     tile: tuple[int, int]
@@ -79,7 +81,13 @@ class Pace:
     """Median of :attr:`times`."""
     times: Sequence[float]
     memory: int | None
-    """Peak in bytes: of the GPU, or of this process."""
+    """Peak in bytes: of the GPU, or of this process; None where it would be that of another row, too."""
+    ratio: float | None = None
+    """Seconds of the plain loop over the same net, divided by these; None where there is no such row."""
+    limit: float | None = None
+    """What the device can do in this precision, in Gflop/s."""
+    share: float | None = None
+    """Of the limit, that the net's own arithmetic for the pixels of the image reaches; None where it cannot be counted."""
 
     @property
     def megapixels_per_second(self) -> float:

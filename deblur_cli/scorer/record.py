@@ -126,7 +126,7 @@ def write_csv(path: Path, record: Record) -> None:
 
 
 def write_paces(paths: Sequence[Path], paces: Sequence[Mapping[str, Any]]) -> None:
-    """Write what the speed was: JSON with every time, CSV with a line for each set of weights.
+    """Write what the speed was: JSON with every time, CSV with a line for each row of the table.
 
     Raises:
         InputError: a file cannot be written.
@@ -136,7 +136,7 @@ def write_paces(paths: Sequence[Path], paces: Sequence[Mapping[str, Any]]) -> No
             whole = {"format": _FORMAT, "versions": versions(), "speed": list(paces)}
             disk.write(path, (json.dumps(whole, indent=1, allow_nan=False) + "\n").encode())
             continue
-        names = ("width", "height", "seconds", "memory")
+        names = ("width", "height", "seconds", "memory", "by", "ratio", "limit", "share")
         flat = [{**pace["weights"], **{name: pace[name] for name in names}} for pace in paces]
         disk.write(path, _lines([list(flat[0]), *(list(row.values()) for row in flat)]))
 
