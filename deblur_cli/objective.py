@@ -1,4 +1,4 @@
-"""What training is for: the losses of a net that restores, and of a prior that learns from a teacher.
+"""What training is for: the losses of a net that restores, and of the priors that guide it.
 
 Paper: Take a Prior from Other Tasks for Severe Blur Removal, section 3.3; https://arxiv.org/abs/2302.06898
 Here the frozen nets that losses look through are built and given their weights; they belong to the objective, never to
@@ -17,15 +17,20 @@ from deblur_cli.files import teachers
 from deblur_cli.nets import teacher as teaching
 from deblur_cli.nets import vgg
 from deblur_cli.nets.bdirnet import Distilled
+from deblur_cli.nets.motion import transfer
 from deblur_cli.nets.prior import PriorMaps
 from deblur_cli.nets.teacher import Teacher
 from deblur_cli.nets.vgg import VGG19Features
-from deblur_cli.pixels import distances, losses
+from deblur_cli.pixels import distances, losses, shaking
 from deblur_cli.pixels.losses import Losses, Reading
 from deblur_cli.reconstruction import Reconstruction, l1_of_final
 
 _TEACHERS: Mapping[tuple[int, ...], str] = {(76, 76, 152): "asl:tresnet_l", (16, 24, 32): "timm:mobilenetv2_100"}
 """By the widths of their maps: the teachers that the presets are made for, the paper's first."""
+_FINEST = 0.4
+"""Cycles per pixel: of finer waves even a short movement leaves nothing."""
+_MORE = 100
+"""Waves anywhere below it that each step looks at."""
 
 
 class DeblurObjective:
@@ -143,6 +148,44 @@ class DistillObjective:
         _, ours = losses.distillation(maps.f_pri, wanted, reading=self._reading)
         _, theirs = losses.distillation(self._teacher(blurred), wanted, reading=self._reading)
         return torch.stack(ours), torch.stack(theirs)
+
+
+class MotionObjective:
+    """The distance of transfer functions, for a motion prior that is trained before there is a net to guide.
+
+    It is taken at the sixty waves of :func:`deblur_cli.nets.motion.transfer` and at a hundred more, others at each step: a
+    kernel that is right at the sixty alone may be anything between them.
+
+    Args:
+        radius: of the kernels, in pixels.
+    """
+
+    def __init__(self, radius: int) -> None:
+        self._radius = radius
+        grid = torch.cartesian_prod(torch.fft.fftfreq(64), torch.fft.rfftfreq(64))
+        self._waves = grid[grid.norm(dim=1) < _FINEST]
+
+    def __call__(self, net: nn.Module, blurred: Tensor, sharp: Tensor) -> Losses:
+        """Score ``net``, a :class:`deblur_cli.nets.motion.MotionPrior`, on one batch.
+
+        Args:
+            net: the prior.
+            blurred: (N, 3, H, W) in [0, 1].
+            sharp: what stands here in the place of sharp images: (N, half), the true kernels.
+
+        Returns:
+            The terms ``transfer``, at the sixty waves, and ``anywhere``, at the others; the loss is the mean over all.
+        """
+        found: Tensor = net(blurred).kernels
+        # By torch's own chance, which a run keeps with its state: a resumed one draws what it would have drawn.
+        waves = self._waves[torch.randint(len(self._waves), (_MORE,))].to(blurred.device)
+        with torch.autocast(blurred.device.type, enabled=False):
+            matrix = shaking.cosines(self._radius, waves)
+            fixed = (transfer(found) - transfer(sharp)[:, None, None]).abs().mean()
+            more = (found.float() @ matrix - (sharp @ matrix)[:, None, None]).abs().mean()
+        share = _MORE / (_MORE + transfer(sharp[:1]).shape[-1])
+        terms = {"transfer": fixed.detach(), "anywhere": more.detach()}
+        return Losses(torch.lerp(fixed, more, share), terms)
 
 
 def teacher_for(widths: Sequence[int]) -> str:

@@ -90,6 +90,7 @@ def bilinear_scales(restored: Sequence[Tensor], sharp: Tensor) -> list[Tensor]:
 
 RECONSTRUCTIONS: Mapping[str, Reconstruction] = MappingProxyType(
     {
+        "motion-unet": l1_of_final,
         "unet": l1_of_final,
         "deepdeblur": l1_of_pyramid,
         "mprnet": charbonnier_and_edges,

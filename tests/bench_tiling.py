@@ -25,7 +25,7 @@ def main() -> None:
         photo = np.asarray(Image.open(name).convert("RGB")).astype(np.float32) / 255
         whole = Deblurrer.open(said.weights, precision="fp32", tile=0).restore(photo)
         print(f"{name}: corrections up to {255 * np.abs(whole - photo).max():.1f}")
-        for overlap in (16, 32, 48, 64, 80, 96, 128):
+        for overlap in (16, 32, 48, 64, 80, 96, 128, 192, 256):
             tiled = Deblurrer.open(said.weights, precision="fp32", tile=said.tile, overlap=overlap).restore(photo)
             steps = 255 * np.abs(tiled - whole)
             print(

@@ -166,3 +166,28 @@ def test_a_kernel_blurs_as_the_mean_of_shifted_images() -> None:
     blurred = blurring.blur_with_kernel(scene, torch.tensor([[1.0, 1.0, 1.0]]))
     shifted = (scene[..., :-2] + scene[..., 1:-1] + scene[..., 2:]) / 3
     torch.testing.assert_close(blurred[..., 1:-1], shifted)
+
+
+def test_a_trembling_hand_winds_its_path() -> None:
+    def paths(trembling: Tensor | None) -> Tensor:
+        generator = torch.Generator().manual_seed(5)
+        return motion.draw(torch.full((200,), 20.0), 32, generator, trembling=trembling).shift
+
+    def ends(path: Tensor) -> Tensor:
+        """From end to end, as a share of the way."""
+        return ((path[:, -1] - path[:, 0]).norm(dim=1) / path.diff(dim=1).norm(dim=2).sum(1)).mean()
+
+    steady, trembling = paths(None), paths(torch.ones(200, dtype=torch.bool))
+    assert ends(trembling) < 0.8 * ends(steady)
+    assert torch.equal(paths(torch.zeros(200, dtype=torch.bool)), steady)
+
+
+def test_the_share_of_trembling_changes_the_pairs_and_none_of_it_changes_no_draw() -> None:
+    sharp = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+    def blurred(share: float) -> Tensor:
+        recipe = replace(CLEAN, trembling=share)
+        return blurring.blur(sharp, sharp.flip(3), recipe, torch.Generator().manual_seed(1))[0]
+
+    assert torch.equal(blurred(0.0), blurring.blur(sharp, sharp.flip(3), CLEAN, torch.Generator().manual_seed(1))[0])
+    assert not torch.equal(blurred(1.0), blurred(0.0))

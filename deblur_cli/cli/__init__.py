@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from deblur_cli.cli import benchmark, deblur, distill_teacher, export, train, weights
+from deblur_cli.cli import benchmark, deblur, distill_motion, distill_teacher, export, train, weights
 from deblur_cli.cli.show import complain, drop_output, mend_streams, output
 from deblur_cli.errors import DeblurError, UsageError
 
@@ -37,6 +37,7 @@ def _deblur() -> None:
 
 train.register(app)
 distill_teacher.register(app)
+distill_motion.register(app)
 benchmark.register(app)
 export.register(app)
 weights.register(app)

@@ -54,6 +54,12 @@ SAID: dict[str, Any] = {
     "objects": option(
         BLUR, "--objects", metavar="0..1", help="Share of blurred crops with something that moves by itself."
     ),
+    "trembling": option(
+        BLUR,
+        "--trembling",
+        metavar="0..1",
+        help="Share of blurred crops whose camera trembles, so that its path winds.",
+    ),
     "noise": option(BLUR, "--noise", metavar="0..1", help="Share of crops with sensor noise."),
     "read_noise": option(BLUR, "--read-noise", metavar="SIGMA", help="Its largest standard deviation."),
     "jpeg": option(BLUR, "--jpeg", metavar="0..1", help="Share of crops that went through JPEG."),

@@ -117,11 +117,7 @@ def _begin(options: TrainOptions, name: str, config: Any, crew: Crew) -> _Begun:
     found = None
     if options.init is not None:
         found = foreign.load(Path(options.init)) if published else checkpoint.load(Path(options.init))
-    prior = None if options.prior_weights is None else checkpoint.load(Path(options.prior_weights))
-    if config.prior is None and (prior or options.freeze_prior or options.teacher):
-        raise UsageError("This net has no prior.", "Say --prior, or leave the options of the prior out.")
-    if prior is not None:
-        config = start.with_prior_of(config, prior, str(options.prior_weights))
+    config, prior, motion = _priors(options, config)
     teacher = _teacher(options, config, crew, fixed=prior is not None)
     if teacher is not None:
         config = start.with_widths(config, teacher.widths)
@@ -129,10 +125,7 @@ def _begin(options: TrainOptions, name: str, config: Any, crew: Crew) -> _Begun:
     brought = frozenset[str]()
     if found is not None:
         brought = start.begin_from(net, name, config, found, str(options.init))
-    if prior is not None:
-        start.fill_prior(net, prior, str(options.prior_weights))
-    if options.freeze_prior:
-        net.get_submodule("prior").requires_grad_(requires_grad=False)
+    _fill(options, net, prior, motion)
     kind = objective.BlurDistilling if name == "bdirnet" else objective.DeblurObjective
     aim = kind(
         reconstruction=RECONSTRUCTIONS[name],
@@ -143,6 +136,41 @@ def _begin(options: TrainOptions, name: str, config: Any, crew: Crew) -> _Begun:
         reading=cast("Any", options.reading),
     )
     return _Begun(net=net, objective=aim, rate_of=_rate_of(options, net, brought), licence=_licence(options, found))
+
+
+def _priors(
+    options: TrainOptions, config: Any
+) -> tuple[Any, checkpoint.Checkpoint | None, checkpoint.Checkpoint | None]:
+    """The dials with those of the priors that the net is to start from, and these: the semantic one, that of movement."""
+    semantic, moving = (
+        None if path is None else checkpoint.load(Path(path))
+        for path in (options.prior_weights, options.motion_weights)
+    )
+    if config.prior is None and (semantic or options.freeze_prior or options.teacher):
+        raise UsageError("This net has no prior.", "Say --prior, or leave the options of the prior out.")
+    if getattr(config, "motion", None) is None and (moving or options.freeze_motion):
+        raise UsageError(
+            "This net has no motion prior.",
+            "Say --backbone motion-unet, or leave --motion-weights and --freeze-motion out.",
+        )
+    if semantic is not None:
+        config = start.with_prior_of(config, semantic, str(options.prior_weights))
+    if moving is not None:
+        config = start.with_motion_of(config, moving, str(options.motion_weights))
+    return config, semantic, moving
+
+
+def _fill(
+    options: TrainOptions, net: nn.Module, semantic: checkpoint.Checkpoint | None, moving: checkpoint.Checkpoint | None
+) -> None:
+    """Give the net the weights of its priors, and freeze what is to stay as it is."""
+    if semantic is not None:
+        start.fill_prior(net, semantic, str(options.prior_weights))
+    if moving is not None:
+        start.fill_motion(net, moving, str(options.motion_weights))
+    for frozen, part in ((options.freeze_prior, "prior"), (options.freeze_motion, "motion")):
+        if frozen:
+            net.get_submodule(part).requires_grad_(requires_grad=False)
 
 
 def _licence(options: TrainOptions, found: checkpoint.Checkpoint | None) -> str:

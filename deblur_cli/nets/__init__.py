@@ -17,6 +17,7 @@ from deblur_cli.nets.dmphn import DMPHN, DMPHNConfig
 from deblur_cli.nets.hinet import HINet, HINetConfig
 from deblur_cli.nets.mapping import from_mapping, to_mapping
 from deblur_cli.nets.mimo_unet import MIMOUNet, MIMOUNetConfig
+from deblur_cli.nets.motion_unet import MotionUNet, MotionUNetConfig
 from deblur_cli.nets.mprnet import MPRNet, MPRNetConfig
 from deblur_cli.nets.mssnet import MSSNet, MSSNetConfig
 from deblur_cli.nets.nafnet import NAFNet, NAFNetConfig
@@ -78,6 +79,7 @@ NETS: Mapping[str, NetSpec] = MappingProxyType(
         "unet": NetSpec(
             UNet, UNetConfig, "Li et al. TIP 2020, image branch; https://arxiv.org/abs/2302.06898 section 4.1"
         ),
+        "motion-unet": NetSpec(MotionUNet, MotionUNetConfig, "The UNet above with a motion prior; ours"),
         "deepdeblur": NetSpec(DeepDeblur, DeepDeblurConfig, "Nah et al. CVPR 2017; https://arxiv.org/abs/1612.02177"),
         "mprnet": NetSpec(MPRNet, MPRNetConfig, "Zamir et al. CVPR 2021; https://arxiv.org/abs/2102.02808"),
         "mimo-unet": NetSpec(MIMOUNet, MIMOUNetConfig, "Cho et al. ICCV 2021; https://arxiv.org/abs/2108.05054"),
@@ -136,6 +138,8 @@ PRESETS: Mapping[str, tuple[str, NetConfig]] = MappingProxyType(
         "unet-sp-large": ("unet", UNetConfig(prior=replace(_PRIOR, channels=(64, 128, 256), blocks=(2, 3, 6)))),
         "unet-narrow-sp": ("unet", replace(_NARROW, prior=_NARROW_PRIOR)),
         "unet-fast-sp": ("unet", replace(_FAST, prior=_NARROW_PRIOR)),
+        "motion-unet": ("motion-unet", MotionUNetConfig()),
+        "motion-unet-sp": ("motion-unet", MotionUNetConfig(prior=_NARROW_PRIOR)),
         **_PUBLISHED,
         **{f"{name}-sp": (net, replace(config, prior=_PRIOR)) for name, (net, config) in _PUBLISHED.items()},
     }

@@ -91,6 +91,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "unet-48": Recipe(perceptual="vgg19"),
         "unet-narrow": Recipe(perceptual="vgg19"),
         "unet-fast": Recipe(perceptual="vgg19"),
+        "motion-unet": Recipe(perceptual="vgg19"),
         "deepdeblur": _DEEPDEBLUR,
         "deepdeblur-full": _DEEPDEBLUR,
         "mprnet": _MPRNET,

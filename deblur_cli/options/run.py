@@ -98,6 +98,8 @@ class RunOptions:
     """Share of synthesised pairs that are not blurred at all."""
     objects: float = 0.3
     """Share of synthesised blurred crops in which something moves by itself."""
+    trembling: float = 0.0
+    """Share of synthesised blurred crops whose camera trembles, so that its path winds."""
     noise: float = 0.5
     """Share of synthesised blurred crops with sensor noise."""
     read_noise: float = 0.01
@@ -168,7 +170,7 @@ class RunOptions:
             _at_least(self, name, 0)
         for name in ("longest", "max_blur", "final_lr", "room", "read_noise"):
             _at_least(self, name, 0)
-        for name in ("ema", "noise", "jpeg", "still", "objects", "kernel_share"):
+        for name in ("ema", "noise", "jpeg", "still", "objects", "trembling", "kernel_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{_flag(name)} {getattr(self, name):g} is not between 0 and 1.", "Leave it out.")
         if self.lr is not None and self.lr <= 0:

@@ -30,6 +30,10 @@ class TrainOptions(RunOptions):
     """A prior checkpoint of ``deblur distill-teacher`` to start from."""
     freeze_prior: bool = False
     """Leave the weights of the prior's extractor as they are."""
+    motion_weights: str | None = None
+    """A motion prior of ``deblur distill-motion`` to start from."""
+    freeze_motion: bool = False
+    """Leave the weights of the motion prior as they are."""
     fusion: str | None = None
     """``sat``, ``add`` or ``concat``: how the prior enters the decoder."""
     clc: bool | None = None
@@ -77,6 +81,8 @@ class TrainOptions(RunOptions):
             raise UsageError("--resume goes on where the run stood, --init begins anew.", "Leave one of them out.")
 
     def _check_prior(self) -> None:
+        if self.freeze_motion and self.motion_weights is None and self.init is None and not self.resume:
+            raise UsageError("--freeze-motion would keep an untrained motion prior.", "Say --motion-weights FILE too.")
         if self.prior is not False:
             if self.freeze_prior and self.prior_weights is None and self.init is None and not self.resume:
                 raise UsageError("--freeze-prior would keep an untrained prior.", "Say --prior-weights FILE too.")

@@ -29,6 +29,8 @@ class Recipe:
     """Share of blurred crops in which something moves by itself."""
     kernels: float = 0.0
     """Share of blurred crops under a measured kernel in place of a movement, where :func:`blur` is given kernels."""
+    trembling: float = 0.0
+    """Share of blurred crops whose camera trembles: the path winds, where others sweep."""
     linear: float = 0.5
     """Share of crops averaged in linear light (GoPro ``blur_gamma``); the others as sRGB values (GoPro ``blur``)."""
     lights: float = 0.3
@@ -83,7 +85,8 @@ def blur(
     linear = chance[:, 2] < recipe.linear
     glow = torch.where(chance[:, 3] < recipe.lights, 1 + 7 * torch.rand(count, generator=generator), 1.0)
     samples = int(min(recipe.max_samples, max(8.0, float(lengths.max()) * 1.3)))
-    scene = _Scene.draw(sharp, other, lengths, moves, samples, edge, generator)
+    trembling = torch.rand(count, generator=generator) < recipe.trembling if recipe.trembling else None
+    scene = _Scene.draw(sharp, other, lengths, moves, samples, edge, generator, trembling)
     blurred, still = _expose(scene, linear.to(sharp.device), glow.to(sharp.device))
     for index in shaken.nonzero().flatten().tolist():
         one = slice(index, index + 1)
@@ -135,10 +138,11 @@ class _Scene:
         samples: int,
         edge: int,
         generator: torch.Generator,
+        trembling: Tensor | None,
     ) -> "_Scene":
         # An object moves by itself on top of the camera: both together stay inside the margin.
         steady = torch.where(moves, torch.rand(lengths.shape, generator=generator), 1.0)
-        shake = motion.draw(lengths * steady, samples, generator)
+        shake = motion.draw(lengths * steady, samples, generator, trembling=trembling)
         own = motion.draw(lengths * (1 - steady), samples, generator)
         mask = _blobs(sharp.shape[0], sharp.shape[2], sharp.shape[3], generator)
         mask = mask * moves.view(-1, 1, 1, 1)

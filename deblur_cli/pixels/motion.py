@@ -39,12 +39,14 @@ class Movement:
         return Movement(*(getattr(self, name).to(device) for name in ("shift", "roll", "tilt", "zoom", "centre")))
 
 
-def _walk(count: int, samples: int, axes: int, generator: torch.Generator) -> Tensor:
+def _walk(count: int, samples: int, axes: int, generator: torch.Generator, trembling: Tensor | None = None) -> Tensor:
     """Paths of unit length: inertia with jerks. (count, samples, axes), zero at the middle sample.
 
     Each path draws its own nervousness, from a straight line at constant speed to the trembling of a hand.
     """
     nervous = torch.rand(count, 1, 1, generator=generator) ** 2 * 1.5
+    if trembling is not None:
+        nervous = torch.where(trembling.view(-1, 1, 1), 0.8 + nervous * 4 / 3, nervous)
     speed = torch.randn(count, 1, axes, generator=generator)
     speed = speed / speed.norm(dim=2, keepdim=True).clamp_min(1e-6)
     pushes = torch.randn(count, samples, axes, generator=generator)
@@ -59,13 +61,14 @@ def _walk(count: int, samples: int, axes: int, generator: torch.Generator) -> Te
     return path - path[:, samples // 2, None]
 
 
-def draw(lengths: Tensor, samples: int, generator: torch.Generator) -> Movement:
+def draw(lengths: Tensor, samples: int, generator: torch.Generator, *, trembling: Tensor | None = None) -> Movement:
     """A random movement per entry of ``lengths``.
 
     Args:
         lengths: (N,) length of the path at the crop, in pixels; 0 is standing still.
         samples: time samples K over the exposure, at least 2.
         generator: a CPU generator; the only source of chance.
+        trembling: (N,) bool: where a hand trembles, so that the path winds; None is nowhere.
     """
     count = lengths.shape[0]
     centre = (torch.rand(count, 2, generator=generator) * 2 - 1) * torch.tensor([_FRAME, _FRAME * 0.66])
@@ -75,7 +78,7 @@ def draw(lengths: Tensor, samples: int, generator: torch.Generator) -> Movement:
     tilt = _walk(count, samples, 2, generator) * (lengths * share * 0.3 / _FRAME**2)[:, None, None]
     zoom = _walk(count, samples, 1, generator)[..., 0] * (lengths * share * 0.3 / _FRAME)[:, None]
     return Movement(
-        shift=_walk(count, samples, 2, generator) * (lengths * (1 - share))[:, None, None],
+        shift=_walk(count, samples, 2, generator, trembling) * (lengths * (1 - share))[:, None, None],
         roll=spin * (lengths * share / radius)[:, None],
         tilt=tilt,
         zoom=zoom,

@@ -42,6 +42,7 @@ class DataDials:
     max_blur: float = 40.0
     still: float = 0.1
     objects: float = 0.3
+    trembling: float = 0.0
     noise: float = 0.5
     read_noise: float = 0.01
     jpeg: float = 0.4
@@ -51,7 +52,7 @@ class DataDials:
     @property
     def recipe(self) -> blurring.Recipe:
         """Of synthesised blur."""
-        same = {name: getattr(self, name) for name in ("still", "objects", "noise", "read_noise", "jpeg")}
+        same = {name: getattr(self, name) for name in ("still", "objects", "trembling", "noise", "read_noise", "jpeg")}
         return blurring.Recipe(max_length=self.max_blur, kernels=self.kernel_share, **same)
 
     @property
@@ -96,6 +97,17 @@ class Data:
     def __len__(self) -> int:
         """Photographs or pairs: what an epoch passes through once."""
         return len(self._album.photographs) if self._album else len(self._pairs.pairs) if self._pairs else 0
+
+    @property
+    def album(self) -> photos.Album:
+        """The sharp photographs that are not held out.
+
+        Raises:
+            ValueError: there are pairs.
+        """
+        if self._album is None:
+            raise ValueError("there are pairs and no photographs")
+        return self._album
 
     @property
     def title(self) -> str:

@@ -129,7 +129,9 @@ class Learner:
         """
         factors: Mapping[str, float] = state.get("factors", self._factors)
         if factors.keys() != self._factors.keys():
-            raise UsageError("The run trains other parameters.", "Say or leave out --freeze-prior as it began.")
+            raise UsageError(
+                "The run trains other parameters.", "Say or leave out --freeze-prior and --freeze-motion as it began."
+            )
         self._factors = dict(factors)  # those of a run that began from a checkpoint; a resumed one need not name it
         self._optimiser = _optimiser(_groups(self.net, self._factors), self._plan)
         self.net.load_state_dict(state["net"])
@@ -139,7 +141,8 @@ class Learner:
         except (KeyError, ValueError) as error:
             raise UsageError(
                 f"The run has another optimiser than {self._plan.optimiser}, or trains other parameters.",
-                "Say --optimiser and --freeze-prior as it began, or begin anew with --init from its last.safetensors.",
+                "Say --optimiser, --freeze-prior and --freeze-motion as it began, or begin anew with --init from its "
+                "last.safetensors.",
             ) from error
         if self._scaler.is_enabled() and state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])

@@ -10,6 +10,7 @@ from deblur_cli import nets
 from deblur_cli.errors import UsageError, WeightsError
 from deblur_cli.files.checkpoint import Checkpoint
 from deblur_cli.nets.mapping import from_mapping
+from deblur_cli.nets.motion import MotionConfig
 from deblur_cli.nets.prior import PriorConfig
 
 _BACKBONES = tuple(name for name, (_, config) in nets.PRESETS.items() if config.prior is None)
@@ -82,6 +83,42 @@ def with_prior_of(config: Any, found: Checkpoint, path: str) -> Any:
     return replace(config, prior=replace(theirs, **embedding))
 
 
+def with_motion_of(config: Any, found: Checkpoint, path: str) -> Any:
+    """The dials with the motion prior of a checkpoint; how the net is told of the movement stays.
+
+    Raises:
+        WeightsError: it is no motion prior.
+    """
+    label = found.label
+    if (label.kind, label.net) != ("prior", "motion"):
+        what = "a semantic prior" if label.kind == "prior" else f"the net {label.net}"
+        raise WeightsError(
+            f"'{path}' is {what}, not a motion prior.",
+            "Give it to --prior-weights."
+            if label.kind == "prior"
+            else "Give --motion-weights what distill-motion made.",
+        )
+    try:
+        theirs = from_mapping(MotionConfig, label.config)
+    except ValueError as error:
+        raise WeightsError(f"The label of '{path}' cannot be read: {error}") from error
+    return replace(config, motion=replace(theirs, steer=config.motion.steer))
+
+
+def fill_motion(net: nn.Module, found: Checkpoint, path: str) -> None:
+    """Give the net's motion prior the weights of a checkpoint that :func:`with_motion_of` took its dials from.
+
+    Raises:
+        WeightsError: they do not fit.
+    """
+    try:
+        net.get_submodule("motion").load_state_dict(dict(found.tensors))
+    except RuntimeError as error:
+        raise WeightsError(
+            f"'{path}' is not whole: {str(error).splitlines()[-1].strip()}", "Choose another file."
+        ) from error
+
+
 def fill_prior(net: nn.Module, found: Checkpoint, path: str) -> None:
     """Give the net's prior the weights of a prior checkpoint.
 
@@ -136,6 +173,10 @@ def _prior_config(found: Checkpoint, path: str) -> PriorConfig:
         raise WeightsError(
             f"'{path}' is a net, not a prior.",
             "Give --prior-weights a checkpoint of deblur distill-teacher, or say --init.",
+        )
+    if found.label.net != "prior":
+        raise WeightsError(
+            f"'{path}' is a {found.label.net} prior, not a semantic one.", "Give it to --motion-weights."
         )
     known = {key: value for key, value in found.label.config.items() if key in PriorConfig.__dataclass_fields__}
     return from_mapping(PriorConfig, known)

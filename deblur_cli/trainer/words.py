@@ -24,7 +24,9 @@ _NOT_THE_RUN = frozenset(
     {"out", "resume", "max_time", "workers", "profile", "preview", "tensorboard", "device", "threads"}
 )
 """Words that change nothing of what a run computes."""
-_PATHS = frozenset({"data", "val", "init", "prior_weights", "teacher_weights", "perceptual", "kernels"})
+_PATHS = frozenset(
+    {"data", "val", "init", "prior_weights", "motion_weights", "teacher_weights", "perceptual", "kernels"}
+)
 """Words that may name a place on somebody's disk."""
 
 

@@ -21,6 +21,8 @@ from deblur_cli.nets.deepdeblur import DeepDeblurConfig
 from deblur_cli.nets.dmphn import DMPHNConfig
 from deblur_cli.nets.hinet import HINetConfig
 from deblur_cli.nets.mimo_unet import MIMOUNetConfig
+from deblur_cli.nets.motion import MotionConfig
+from deblur_cli.nets.motion_unet import MotionUNetConfig
 from deblur_cli.nets.mprnet import MPRNetConfig
 from deblur_cli.nets.mssnet import MSSNetConfig
 from deblur_cli.nets.nafnet import NAFNetConfig
@@ -29,9 +31,11 @@ from deblur_cli.nets.srn import SRNConfig
 from deblur_cli.nets.unet import UNetConfig
 
 PRIOR = PriorConfig(widths=(3, 5, 6), channels=(4, 6, 8), blocks=(1, 0, 1))
+_MOTION = MotionConfig(width=8, blocks=1, radius=4, steer=6)
 _MPRNET = MPRNetConfig(width=4, growth=2, original_growth=2, original_blocks=1, reduction=2)
 TINY: Mapping[str, tuple[str, Any]] = {
     "unet": ("unet", UNetConfig(width=4, blocks=(1, 1, 1))),
+    "motion-unet": ("motion-unet", MotionUNetConfig(width=4, blocks=(1, 1, 1), motion=_MOTION)),
     "deepdeblur": ("deepdeblur", DeepDeblurConfig(blocks=2, width=4)),
     "deepdeblur-one-block": ("deepdeblur", DeepDeblurConfig(blocks=1, width=4)),
     "mprnet": ("mprnet", _MPRNET),
@@ -63,6 +67,8 @@ COUNTS = {
     "unet-sp-large": 12_173_059,
     "unet-narrow-sp": 3_526_876,
     "unet-fast-sp": 2_138_076,
+    "motion-unet": 6_387_959,
+    "motion-unet-sp": 6_773_127,
     "deepdeblur": 3_729_129,
     "deepdeblur-full": 11_721_321,
     "mprnet": 20_127_073,
@@ -301,7 +307,8 @@ def test_the_maps_come_with_the_images_from_one_run_of_the_extractor(name: str) 
         assert len(runs) == 1
         assert torch.equal(restored[0], net(picture(height, width))[0])
     for level, channels in enumerate(net.config.prior.widths):
-        shape = (1, channels, height // 2**level, width // 2**level)
+        scale = getattr(net.config, "stem", 1) * 2**level
+        shape = (1, channels, height // scale, width // scale)
         assert maps.m[level].shape == maps.f_pri[level].shape == shape
 
 

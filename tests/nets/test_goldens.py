@@ -12,6 +12,8 @@ from deblur_cli.nets.deepdeblur import DeepDeblurConfig
 from deblur_cli.nets.dmphn import DMPHNConfig
 from deblur_cli.nets.hinet import HINetConfig
 from deblur_cli.nets.mimo_unet import MIMOUNetConfig
+from deblur_cli.nets.motion import MotionConfig
+from deblur_cli.nets.motion_unet import MotionUNetConfig
 from deblur_cli.nets.mprnet import MPRNetConfig
 from deblur_cli.nets.mssnet import MSSNetConfig
 from deblur_cli.nets.nafnet import NAFNetConfig
@@ -26,6 +28,10 @@ TINY = {
     "dmphn": ("dmphn", DMPHNConfig(width=2)),
     "hinet": ("hinet", HINetConfig(width=2, depth=4, normed=(2, 3))),
     "mimo-unet": ("mimo-unet", MIMOUNetConfig(width=2, blocks=1)),
+    "motion-unet": (
+        "motion-unet",
+        MotionUNetConfig(width=2, blocks=(1, 1, 1), motion=MotionConfig(width=8, blocks=1, radius=4, steer=6)),
+    ),
     "mprnet": ("mprnet", _MPRNET),
     "mprnet-stage1": ("mprnet", replace(_MPRNET, stages=1)),
     "mssnet": ("mssnet", MSSNetConfig(widths=(2, 3, 4))),
@@ -53,8 +59,9 @@ def settle(net, size=1.0):
 @pytest.mark.parametrize("name", TINY)
 def test_results_are_the_golden_ones(name, golden):
     net, config = TINY[name]
-    wave = torch.arange(3 * 32 * 48, dtype=torch.float64) * 0.37
-    blurred = (0.5 + 0.5 * torch.sin(wave)).reshape(1, 3, 32, 48).float()
+    height, width = (64, 128) if name == "motion-unet" else (32, 48)
+    wave = torch.arange(3 * height * width, dtype=torch.float64) * 0.37
+    blurred = (0.5 + 0.5 * torch.sin(wave)).reshape(1, 3, height, width).float()
     results = {}
     with torch.no_grad():
         for key, dials in {"plain": config, "guided": replace(config, prior=PRIOR)}.items():

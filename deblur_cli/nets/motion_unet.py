@@ -1,0 +1,200 @@
+"""MotionUNet: the paper's UNet, guided by its semantic prior and by a motion prior of ours.
+
+The motion prior tells what moved where: the net is given a Wiener filter's first guesses beside the blurred image, and the
+residual blocks of its two lower levels are scaled and shifted by what is known of the movement. With fresh weights none of
+this changes anything: a trained UNet's weights, with or without a semantic prior, can be taken over.
+Papers: see :mod:`deblur_cli.nets.unet` for the net, :mod:`deblur_cli.nets.motion` for the prior; scaling and shifting of
+features is Perez et al. FiLM. AAAI 2018.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from deblur_cli.nets.blocks import ResidualBlock, resize, run_chain
+from deblur_cli.nets.embedding import PriorEmbedding
+from deblur_cli.nets.motion import NODE, Motion, MotionConfig, MotionPrior, deconvolve, transfer
+from deblur_cli.nets.prior import PriorConfig, PriorMaps, SemanticPrior
+from deblur_cli.nets.unet import UNet, UNetConfig
+
+_WAVES = 60
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MotionUNetConfig:
+    """The dials of a MotionUNet."""
+
+    width: int = 32
+    """Channels at the resolution of the stem; doubled at each of the two lower levels."""
+    blocks: tuple[int, int, int] = (2, 3, 4)
+    """Residual blocks per level, the same number in encoder and decoder."""
+    stem: int = 2
+    """Pixel-unshuffle factor of the input."""
+    motion: MotionConfig = field(default_factory=MotionConfig)
+    """The motion prior."""
+    prior: PriorConfig | None = None
+    """The semantic prior that guides the decoder; None is the net without it."""
+
+    def __post_init__(self) -> None:
+        UNetConfig(width=self.width, blocks=self.blocks, stem=self.stem)
+
+    @property
+    def unet(self) -> UNetConfig:
+        """The net without its motion prior."""
+        return UNetConfig(width=self.width, blocks=self.blocks, stem=self.stem, prior=self.prior)
+
+    @property
+    def multiple_of(self) -> int:
+        """Height and width must be multiples of this, in pixels: the grid on which movement is seen."""
+        return max(NODE, self.unet.multiple_of)
+
+    @property
+    def overlap(self) -> int:
+        """Pixels that neighbouring tiles share, so that the seam cannot be seen: measured, see ``tests/bench_tiling.py``."""
+        return 320
+
+    @property
+    def values_per_pixel(self) -> float:
+        """Numbers held at once per image pixel at the peak of ``forward`` without gradients, counted in its code."""
+        fine = self.width / self.stem**2
+        kept = 0.0 if self.prior is None else self.prior.kept_per_pixel / self.stem**2
+        steering = 4 * fine + 3.5 + kept  # a steered block of the middle level, and the finest features that wait
+        deconvolving = 46.0  # four rows of windows and their filters; of a small tile these are all
+        return max(self.unet.values_per_pixel + fine, steering, deconvolving)
+
+    @property
+    def local(self) -> bool:
+        """Tiles equal the whole: windows lie on one grid, and cells listen to their neighbours only."""
+        return True
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """All: spectra and filters are computed in single precision whatever the weights are in."""
+        return ("fp32", "bf16", "fp16")
+
+
+class _SteeredBlock(nn.Module):
+    """A residual block whose inner features are scaled and shifted by what is known of the movement."""
+
+    def __init__(self, block: nn.Module, steer: int) -> None:
+        super().__init__()
+        if not isinstance(block, ResidualBlock):
+            raise TypeError("only a residual block can be steered")
+        self.c1 = block.c1
+        self.c2 = block.c2
+        self.slope = block.slope
+        self.steer = nn.Conv2d(steer, 2 * block.c1.out_channels, 1)
+        nn.init.zeros_(self.steer.weight)
+        if self.steer.bias is not None:
+            nn.init.zeros_(self.steer.bias)
+
+    def forward(self, features: Tensor, movement: Tensor) -> Tensor:
+        inner = self.c1(features)
+        # A 1x1 convolution and bilinear resizing commute: it is computed where the movement is known.
+        scale, shift = resize(self.steer(movement), inner).chunk(2, dim=1)
+        inner = F.leaky_relu(torch.addcmul(inner + shift, inner, scale), self.slope)
+        return self.c2(inner).add_(features)
+
+
+class MotionUNet(nn.Module):
+    """Blurred image to a tuple of one restored image."""
+
+    conv1: nn.Conv2d
+    enc1: nn.Module
+    down2: nn.Conv2d
+    enc2: nn.Module
+    down3: nn.Conv2d
+    enc3: nn.Module
+    dec3: nn.Module
+    up2: nn.ConvTranspose2d
+    dec2: nn.Module
+    up1: nn.ConvTranspose2d
+    dec1: nn.Module
+    out: nn.Conv2d
+
+    def __init__(self, config: MotionUNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        for name, part in UNet(replace(config.unet, prior=None)).named_children():
+            self.add_module(name, part)
+        for name in ("enc2", "enc3", "dec3", "dec2"):
+            blocks = (_SteeredBlock(block, config.motion.steer) for block in self.get_submodule(name).children())
+            self.add_module(name, nn.ModuleList(blocks))
+        guesses = len(config.motion.noise) * 3 * config.stem**2
+        self.look = nn.Conv2d(guesses, config.width, 3, padding=1, bias=False)
+        nn.init.zeros_(self.look.weight)
+        self.motion = MotionPrior(config.motion)
+        self.tell = nn.Linear(_WAVES + config.motion.width, config.motion.steer)
+        # The semantic prior comes last, so that the same seed gives the rest the weights of the net without it.
+        widths = (config.width, 2 * config.width, 4 * config.width)
+        self.prior = None if config.prior is None else SemanticPrior(config.prior, stem=config.stem)
+        self.embed = None if config.prior is None else PriorEmbedding(config.prior, tuple(enumerate(widths)))
+
+    def forward(self, blurred: Tensor) -> tuple[Tensor, ...]:
+        """Restore ``blurred``.
+
+        Args:
+            blurred: (N, 3, H, W) float RGB in [0, 1], H and W multiples of ``config.multiple_of``.
+
+        Returns:
+            One restored image, (N, 3, H, W) in the dtype of ``blurred``.
+        """
+        image, movement, entered = self._begin(blurred, self.motion(blurred))
+        embedded: list[Tensor] = []
+        if self.prior is not None and self.embed is not None:
+            embedded = self.embed(self.prior(image).f_pri)
+        return self._steered(blurred, entered, movement, embedded)
+
+    def forward_with_prior(self, blurred: Tensor) -> tuple[tuple[Tensor, ...], PriorMaps]:
+        """Restore ``blurred`` as :meth:`forward` does, and show the prior's maps too, for the distillation loss."""
+        if self.prior is None or self.embed is None:
+            raise ValueError("This net has no prior.")
+        image, movement, entered = self._begin(blurred, self.motion(blurred))
+        maps: PriorMaps = self.prior(image)
+        return self._steered(blurred, entered, movement, self.embed(maps.f_pri)), maps
+
+    def _begin(self, blurred: Tensor, motion: Motion) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """The image in the dtype of the weights, what is known of the movement, and the first features.
+
+        Movement goes first, the prior's wide maps after it: of the guesses nothing is left in memory by then but features.
+        """
+        image = blurred.to(self.conv1.weight.dtype)
+        return image, self._movement(motion), [self._enter(blurred, image, motion)]
+
+    def _movement(self, motion: Motion) -> Tensor:
+        """What the steered blocks are told: (N, steer, H / 32, W / 32)."""
+        kind = self.tell.weight.dtype
+        known = torch.cat([transfer(motion.kernels).to(kind), motion.features.to(kind)], dim=-1)
+        return F.leaky_relu(self.tell(known), 0.2).permute(0, 3, 1, 2)
+
+    def _enter(self, blurred: Tensor, image: Tensor, motion: Motion) -> Tensor:
+        """The first features, of the blurred image and of what the first guesses would change in it."""
+        stem = self.config.stem
+        guesses = deconvolve(blurred, motion)
+        changes = guesses.unflatten(1, (-1, 3)).sub_(blurred.float()[:, None]).flatten(1, 2).clamp_(-0.5, 0.5)
+        looked = self.look(F.pixel_unshuffle(changes.to(image.dtype), stem))
+        return self.conv1(F.pixel_unshuffle(image, stem)).add_(looked)
+
+    def _steered(
+        self, blurred: Tensor, skips: list[Tensor], movement: Tensor, embedded: list[Tensor]
+    ) -> tuple[Tensor, ...]:
+        """The UNet from its first features, which ``skips`` holds, its lower levels steered."""
+
+        def level(chain: nn.Module, features: Tensor) -> Tensor:
+            for block in chain.children():
+                features = block(features, movement)
+            return features
+
+        def fused(index: int, features: Tensor) -> Tensor:
+            return features if self.embed is None else self.embed.fuse[index](features, embedded.pop())
+
+        skips.append(run_chain(self.enc1, skips.pop()))
+        skips.append(level(self.enc2, self.down2(skips[0])))
+        features = level(self.enc3, self.down3(skips[1]))
+        features = level(self.dec3, fused(2, features))
+        features = level(self.dec2, fused(1, self.up2(features).add_(skips.pop())))
+        features = run_chain(self.dec1, fused(0, self.up1(features).add_(skips.pop())))
+        residual = F.pixel_shuffle(self.out(features), self.config.stem)
+        return (blurred + residual.to(blurred.dtype),)

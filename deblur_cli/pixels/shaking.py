@@ -1,0 +1,167 @@
+"""The same movement everywhere in a crop: random paths, crops blurred along them, and the even kernels that belong to them.
+
+A movement that all pixels share is a convolution, and a convolution is a product of spectra: that is what makes this many times
+cheaper than :mod:`deblur_cli.pixels.blurring`, and what gives each crop one kernel that a motion prior can learn from. Paths
+are drawn on the CPU from one seeded generator, so that a seed gives the same ones on every device.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from deblur_cli.pixels import camera, motion
+
+MARGIN = 32
+"""Pixels of context that :func:`expose` takes off each border: no path reaches further, and what a transform carries over the
+border stays in it."""
+_SAMPLES = 48
+"""Time samples of an exposure."""
+_SHORT, _MIDDLE, _LONG = (2.0, 7.0), (5.0, 16.0), 12.0
+"""Lengths in pixels; the longest of the third kind is the recipe's."""
+_SHARES = (0.35, 0.7)
+"""Where the first kind of length ends, and the second."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shaking:
+    """How a crop is shaken and photographed."""
+
+    longest: float = 40.0
+    """Longest path, in pixels."""
+    still: float = 0.06
+    """Share of crops that do not move."""
+    trembling: float = 0.25
+    """Share of crops whose path winds, where others sweep."""
+    linear: float = 0.5
+    """Share of crops averaged in linear light; the others as sRGB values."""
+    noise: float = 0.5
+    """Share of crops with sensor noise."""
+    read_noise: float = 0.01
+    """Largest standard deviation of the read noise; 1 is the whole range."""
+    shot_noise: float = 0.0005
+    """Largest variance of the shot noise per unit of brightness."""
+    jpeg: float = 0.4
+    """Share of crops that went through JPEG."""
+    jpeg_quality: tuple[int, int] = (60, 98)
+    """Lowest and highest JPEG quality."""
+
+
+def draw(count: int, recipe: Shaking, generator: torch.Generator, *, radius: int) -> Tensor:
+    """Random paths (count, K, 2): x, y in pixels at each of K time samples, their mean at the origin.
+
+    Args:
+        count: how many.
+        recipe: what to draw from.
+        generator: a CPU generator; the only source of chance.
+        radius: paths that reach further to any side, in pixels, are drawn smaller.
+    """
+    kind, place, stays, winds = torch.rand(4, count, generator=generator)
+    short, middle, long = (
+        low + place * (high - low) for low, high in (_SHORT, _MIDDLE, (_LONG, max(_LONG, recipe.longest)))
+    )
+    lengths = torch.where(kind < _SHARES[0], short, torch.where(kind < _SHARES[1], middle, long))
+    lengths = torch.where(stays < recipe.still, 0.0, lengths.clamp_max(recipe.longest))
+    drawn = motion.draw(torch.ones(count), _SAMPLES, generator, trembling=winds < recipe.trembling).shift
+    drawn = drawn - drawn.mean(1, keepdim=True)
+    unit = drawn.diff(dim=1).norm(dim=2).sum(1).clamp_min(1e-6)
+    paths = drawn * (lengths / unit)[:, None, None]
+    reach = paths.abs().amax((1, 2))
+    return paths * (radius / reach.clamp_min(radius))[:, None, None]
+
+
+def even_kernels(paths: Tensor, radius: int) -> Tensor:
+    """The even part of each path's kernel, folded to one half of its plane.
+
+    Args:
+        paths: (N, K, 2), x and y within ``radius`` of the origin.
+        radius: of the kernels, in pixels.
+
+    Returns:
+        (N, half): the weights of the upper half of the plane, row by row, each with that of its mirror image, and last of its
+        middle. They add up to 1.
+    """
+    side = 2 * radius + 1
+    # A path and its mirror image at the origin: their mean is even.
+    there = torch.cat([paths, -paths], dim=1).clamp(-radius, radius) + radius
+    corner = there.floor().clamp_max(side - 2)
+    across, down = (there - corner).unbind(-1)
+    left, top = corner.long().unbind(-1)
+    plane = paths.new_zeros(paths.shape[0], side * side)
+    for below, high in ((0, 1 - down), (1, down)):
+        for beside, wide in ((0, 1 - across), (1, across)):
+            plane.scatter_add_(1, (top + below) * side + left + beside, high * wide)
+    half = plane[:, : side * side // 2 + 1].clone()
+    half[:, :-1] *= 2
+    return half / half.sum(1, keepdim=True)
+
+
+def cosines(radius: int, waves: Tensor) -> Tensor:
+    """(half, F): the matrix that takes folded even kernels to their transfer function at F waves.
+
+    Args:
+        radius: of the kernels, in pixels.
+        waves: (F, 2), y and x in cycles per pixel.
+    """
+    there = torch.arange(-radius, radius + 1, device=waves.device, dtype=waves.dtype)
+    y, x = torch.meshgrid(there, there, indexing="ij")
+    places = torch.stack([y.flatten(), x.flatten()])[:, : (2 * radius + 1) ** 2 // 2 + 1]
+    return torch.cos(2 * math.pi * waves @ places).T
+
+
+def expose(image: Tensor, paths: Tensor) -> Tensor:
+    """The mean of ``image`` over its path.
+
+    Args:
+        image: (N, C, H + 2m, W + 2m), m being :data:`MARGIN`; light or values.
+        paths: (N, K, 2): by how far each pixel looks to the right and down at each time sample, in pixels.
+
+    Returns:
+        (N, C, H, W); between pixels the image is what its spectrum says, so that it may leave its range a little.
+    """
+    height, width = image.shape[2:]
+    x, y = paths.to(image.device).unbind(-1)
+    down = torch.fft.fftfreq(height, device=image.device)
+    across = torch.fft.rfftfreq(width, device=image.device)
+    rows, columns = 2 * math.pi * down[:, None] * y[:, None], 2 * math.pi * x[:, :, None] * across
+    ones = torch.ones((), device=image.device)
+    response = torch.polar(ones.expand_as(rows), rows) @ torch.polar(ones.expand_as(columns), columns)
+    seen = torch.fft.rfft2(image) * (response / paths.shape[1])[:, None]
+    return torch.fft.irfft2(seen, s=(height, width))[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
+
+
+def photograph(sharp: Tensor, paths: Tensor, recipe: Shaking, generator: torch.Generator) -> Tensor:
+    """What a camera makes of ``sharp`` while it is shaken.
+
+    Args:
+        sharp: (N, 3, H + 2m, W + 2m) in [0, 1], m being :data:`MARGIN`.
+        paths: (N, K, 2) of :func:`draw`.
+        recipe: how it is exposed, and what noise and JPEG do.
+        generator: a CPU generator; the only source of chance.
+
+    Returns:
+        (N, 3, H, W) in [0, 1], in steps of 1 / 255, on the device of ``sharp``.
+    """
+    lots = torch.rand(sharp.shape[0], 6, generator=generator).tolist()
+    local = torch.Generator(sharp.device).manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
+    low, high = recipe.jpeg_quality
+    parts: list[Tensor] = []
+    # One by one: a processor then works in memory that it has at hand, which is more than half of the time.
+    for image, path, (light, noisy, read, shot, packed, quality) in zip(
+        sharp.split(1), paths.split(1), lots, strict=True
+    ):
+        linear = light < recipe.linear
+        seen = expose(camera.to_linear(image) if linear else image, path).clamp(0, 1)
+        seen = camera.to_srgb(seen) if linear else seen
+        if noisy < recipe.noise:
+            sigma, variance = (
+                torch.full((1,), most, device=sharp.device)
+                for most in (read * recipe.read_noise, shot * recipe.shot_noise)
+            )
+            seen = camera.add_noise(seen, read=sigma, shot=variance, generator=local).clamp(0, 1)
+        if packed < recipe.jpeg:
+            wanted = low + round(quality * (high - low))
+            seen = camera.jpeg(seen, quality=wanted, halve_colour=len(parts) % 2 == 0)
+        parts.append(seen)
+    return torch.cat(parts).mul_(255).round_().div_(255)

@@ -1,0 +1,154 @@
+"""Shaken photographs and the kernels that shook them: what a motion prior learns from, and is scored on."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from deblur_cli.files.photos import Album
+from deblur_cli.nets.motion import MotionPrior, spectra, transfer
+from deblur_cli.pixels import shaking
+from deblur_cli.trainer import sources
+from deblur_cli.trainer.crew import Crew
+from deblur_cli.trainer.sources import PairSource
+from deblur_cli.trainer.validation import View
+
+_SHAKES = 8
+"""Movements under which each view is looked at."""
+_DIRECTIONS = 12
+"""Of the waves of one length that :func:`deblur_cli.nets.motion.transfer` looks at."""
+_TRIES = 4
+_DETAIL = 0.04
+"""What a square may be asked to have: movement does not show where there is nothing to see. Some squares have little."""
+_SPREAD = 1e-3
+"""Least deviation of a bin, so that one which never changes is not divided by nothing."""
+
+
+class ShakenPhotos:
+    """Blurred crops and their kernels, made on the device for every batch: a pure function of the seed and the step."""
+
+    threads = 0
+    on_device = True
+
+    def __init__(
+        self,
+        album: Album,
+        recipe: shaking.Shaking,
+        *,
+        crop: int,
+        radius: int,
+        slots: range,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self._album = album
+        self._recipe = recipe
+        self._side = crop + 2 * shaking.MARGIN
+        self._radius = radius
+        self._slots = slots
+        self._seed = seed
+        self._device = device
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Blurred crops, (N, 3, crop, crop) float32 in [0, 1], and their even kernels, (N, half)."""
+        # Plane by plane in memory: transforms would copy anything else.
+        sharp = torch.cat([self._square(step, slot).contiguous() for slot in self._slots])
+        lot = sources.generator(self._seed, step, self._slots.start)
+        paths = shaking.draw(len(sharp), self._recipe, lot, radius=self._radius)
+        kernels = shaking.even_kernels(paths, self._radius).to(self._device)
+        return shaking.photograph(sharp, paths, self._recipe, lot), kernels
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def _square(self, step: int, slot: int) -> Tensor:
+        """(1, 3, side, side) in [0, 1], turned anyhow; half of them from twice the width, where photographs are sharper."""
+        luck = sources.item_chance(self._seed, step, slot)
+        wide = self._side * int(luck.integers(1, 3))
+        one = sources.spot(self._album, wide, luck)
+        for wanted in luck.random(_TRIES) * _DETAIL:
+            if self._album.photographs[one.photograph].detail_of(one.top, one.left, one.side) >= wanted:
+                break
+            one = sources.spot(self._album, wide, luck)
+        found = self._album.photographs[one.photograph].crop(one.top, one.left, one.side)
+        square = torch.from_numpy(np.ascontiguousarray(found)).to(self._device).permute(2, 0, 1)[None].float().div_(255)
+        square = torch.rot90(sources.reduced(square, self._side), int(luck.integers(4)), (2, 3))
+        return square.flip(3) if luck.integers(2) else square
+
+
+class Pictured:
+    """The batches of a source of kernels with the kernels as pictures, to look at."""
+
+    def __init__(self, source: PairSource) -> None:
+        self.threads = source.threads
+        self.on_device = source.on_device
+        self._source = source
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Blurred crops, and beside each its kernel, white where most light fell, (N, 3, crop, crop) in [0, 1] both."""
+        blurred, kernels = self._source.batch(step)
+        half = kernels.clone()
+        half[:, :-1] /= 2
+        side = round((2 * half.shape[1] - 1) ** 0.5)
+        plane = torch.cat([half, half[:, :-1].flip(1)], dim=1).view(-1, 1, side, side)
+        shown = F.interpolate(plane / plane.amax((1, 2, 3), keepdim=True), blurred.shape[2:], mode="nearest-exact")
+        return blurred, shown.expand_as(blurred)
+
+    def close(self) -> None:
+        """End the workers."""
+        self._source.close()
+
+
+def acquaint(net: MotionPrior, source: PairSource, batches: int) -> None:
+    """Tell ``net`` what the usual spectrum of a blurred image is: mean and deviation of each bin over the first batches."""
+    sums = torch.zeros(2, *net.usual.shape, dtype=torch.float64)
+    count = 0
+    for step in range(batches):
+        seen = spectra(source.batch(step)[0]).flatten(0, -2).cpu().double()
+        sums += torch.stack([seen.sum(0), seen.square().sum(0)])
+        count += len(seen)
+    mean, square = sums / count
+    net.usual.copy_(mean)
+    net.spread.copy_((square - mean.square()).clamp_min(0).sqrt().clamp_min(_SPREAD))
+
+
+class Insight:
+    """Scores a motion prior on photographs that it never trains on, shaken the same way every time.
+
+    Args:
+        views: their sharp sides are shaken; each side :data:`deblur_cli.pixels.shaking.MARGIN` px wider than what is looked at.
+        recipe: how they are shaken.
+        radius: of the kernels.
+        crew: shares the views out.
+    """
+
+    def __init__(self, views: Sequence[View], recipe: shaking.Shaking, *, radius: int, crew: Crew) -> None:
+        self._views = views
+        self._recipe = recipe
+        self._radius = radius
+        self._crew = crew
+
+    def __call__(self, net: nn.Module) -> Mapping[str, float]:
+        """The scores; every process of the crew gets the same.
+
+        Returns:
+            ``seen``: the share of the variance of the transfer function that the prior explains (R2; 1 is all, 0 is what the
+            mean alone would), and ``r2_1`` to ``r2_5``: the same for each length of wave, longest first.
+        """
+        errors, truths = (torch.zeros(len(self._views), _SHAKES, 60) for _ in range(2))
+        device = self._crew.device
+        for index in range(self._crew.rank, len(self._views), self._crew.size):
+            lot = sources.generator(0, index)
+            paths = shaking.draw(_SHAKES, self._recipe, lot, radius=self._radius)
+            sharp = sources.stack([self._views[index].sharp]).to(device).expand(_SHAKES, -1, -1, -1)
+            blurred = shaking.photograph(sharp, paths, self._recipe, lot)
+            with torch.autocast(device.type, enabled=False):
+                found = transfer(net(blurred).kernels).flatten(1, 2).cpu()
+            truths[index] = transfer(shaking.even_kernels(paths, self._radius))
+            errors[index] = (found - truths[index][:, None]).square().mean(1)
+        errors, truths = (self._crew.sum(each.to(device)).cpu().flatten(0, 1) for each in (errors, truths))
+        explained = 1 - errors.mean(0) / truths.var(0, correction=0).clamp_min(1e-9)
+        waves = explained.view(-1, _DIRECTIONS).mean(1).tolist()
+        return {"seen": float(explained.mean())} | {f"r2_{wave}": value for wave, value in enumerate(waves, 1)}
