@@ -65,7 +65,7 @@ def test_every_row_has_a_net_that_there_is_and_says_how_it_was_scored() -> None:
 
 def test_a_release_prints_a_row_that_can_be_pasted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = runpy.run_path(str(Path(__file__).parent / "measure_weights.py"))
-    score, source = script["Score"], weights.locate("default")
+    score, source = script["Score"], weights.locate("unet-prior-photos-1")
     measured = [score("mild", 20.0, 21.0, 0.5, 0.6), score("still", 50.0, 51.0, 0.9, 0.9)]
     scores, protocol = script["table"](measured), script["protocol"](measured)
     capsys.readouterr()
