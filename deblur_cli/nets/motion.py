@@ -1,8 +1,8 @@
 """The motion prior: from the blurred image to how the camera and the things before it moved, and a first sharp guess.
 
 A movement leaves its mark on the spectrum of every window of the image: frequencies along its path are missing. That mark is
-what :class:`MotionPrior` reads. It learns from the truth of synthetic blur (:mod:`deblur_cli.pixels.blurring` knows how each
-pixel moved), as the semantic prior learns from a teacher.
+what :class:`MotionPrior` reads. It learns from photographs that were shaken along known paths, as the semantic prior
+learns from a teacher.
 Sources: ours; that blur shows in the local spectrum is Fergus et al. SIGGRAPH 2006 and Goldstein and Fattal ECCV 2012, a
 motion field from local windows Sun et al. CVPR 2015, a Wiener filter inside a net Dong et al. NeurIPS 2020.
 """
@@ -20,7 +20,10 @@ NODE = 64
 """Pixels between neighbouring windows of the deconvolution, which are 128 x 128 px."""
 
 _RADII = (1 / 40, 1 / 20, 1 / 10, 1 / 6, 1 / 4)
-_DIRECTIONS = 12
+DIRECTIONS = 12
+"""In which :func:`transfer` looks at waves of each length."""
+WAVES = len(_RADII) * DIRECTIONS
+"""At how many frequencies it looks."""
 _ROWS = 4
 """Rows of windows that are held at once, one more included."""
 
@@ -130,9 +133,9 @@ def transfer(kernels: Tensor) -> Tensor:
     """
     radius = _radius(kernels)
     waves = [
-        (length * math.sin(math.pi * turn / _DIRECTIONS), length * math.cos(math.pi * turn / _DIRECTIONS))
+        (length * math.sin(math.pi * turn / DIRECTIONS), length * math.cos(math.pi * turn / DIRECTIONS))
         for length in _RADII
-        for turn in range(_DIRECTIONS)
+        for turn in range(DIRECTIONS)
     ]
     there = torch.arange(-radius, radius + 1, device=kernels.device, dtype=torch.float32)
     y, x = torch.meshgrid(there, there, indexing="ij")

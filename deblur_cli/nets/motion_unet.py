@@ -15,11 +15,9 @@ from torch.nn import functional as F
 
 from deblur_cli.nets.blocks import ResidualBlock, resize, run_chain
 from deblur_cli.nets.embedding import PriorEmbedding
-from deblur_cli.nets.motion import NODE, Motion, MotionConfig, MotionPrior, deconvolve, transfer
+from deblur_cli.nets.motion import NODE, WAVES, Motion, MotionConfig, MotionPrior, deconvolve, transfer
 from deblur_cli.nets.prior import PriorConfig, PriorMaps, SemanticPrior
 from deblur_cli.nets.unet import UNet, UNetConfig
-
-_WAVES = 60
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,7 +124,7 @@ class MotionUNet(nn.Module):
         self.look = nn.Conv2d(guesses, config.width, 3, padding=1, bias=False)
         nn.init.zeros_(self.look.weight)
         self.motion = MotionPrior(config.motion)
-        self.tell = nn.Linear(_WAVES + config.motion.width, config.motion.steer)
+        self.tell = nn.Linear(WAVES + config.motion.width, config.motion.steer)
         # The semantic prior comes last, so that the same seed gives the rest the weights of the net without it.
         widths = (config.width, 2 * config.width, 4 * config.width)
         self.prior = None if config.prior is None else SemanticPrior(config.prior, stem=config.stem)

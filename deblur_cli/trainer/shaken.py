@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deblur_cli.files.photos import Album
-from deblur_cli.nets.motion import MotionPrior, spectra, transfer
+from deblur_cli.nets.motion import DIRECTIONS, WAVES, MotionPrior, spectra, transfer
 from deblur_cli.pixels import shaking
 from deblur_cli.trainer import sources
 from deblur_cli.trainer.crew import Crew
@@ -17,8 +17,6 @@ from deblur_cli.trainer.validation import View
 
 _SHAKES = 8
 """Movements under which each view is looked at."""
-_DIRECTIONS = 12
-"""Of the waves of one length that :func:`deblur_cli.nets.motion.transfer` looks at."""
 _TRIES = 4
 _DETAIL = 0.04
 """What a square may be asked to have: movement does not show where there is nothing to see. Some squares have little."""
@@ -137,7 +135,7 @@ class Insight:
             ``seen``: the share of the variance of the transfer function that the prior explains (R2; 1 is all, 0 is what the
             mean alone would), and ``r2_1`` to ``r2_5``: the same for each length of wave, longest first.
         """
-        errors, truths = (torch.zeros(len(self._views), _SHAKES, 60) for _ in range(2))
+        errors, truths = (torch.zeros(len(self._views), _SHAKES, WAVES) for _ in range(2))
         device = self._crew.device
         for index in range(self._crew.rank, len(self._views), self._crew.size):
             lot = sources.generator(0, index)
@@ -150,5 +148,5 @@ class Insight:
             errors[index] = (found - truths[index][:, None]).square().mean(1)
         errors, truths = (self._crew.sum(each.to(device)).cpu().flatten(0, 1) for each in (errors, truths))
         explained = 1 - errors.mean(0) / truths.var(0, correction=0).clamp_min(1e-9)
-        waves = explained.view(-1, _DIRECTIONS).mean(1).tolist()
+        waves = explained.view(-1, DIRECTIONS).mean(1).tolist()
         return {"seen": float(explained.mean())} | {f"r2_{wave}": value for wave, value in enumerate(waves, 1)}
