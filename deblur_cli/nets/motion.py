@@ -1,10 +1,10 @@
-"""The motion prior: from the blurred image to how the camera and the things before it moved, and a first sharp guess.
+"""The motion prior: from the blurred image to how the camera and the things before it moved.
 
 A movement leaves its mark on the spectrum of every window of the image: frequencies along its path are missing. That mark is
 what :class:`MotionPrior` reads. It learns from photographs that were shaken along known paths, as the semantic prior
 learns from a teacher.
 Sources: ours; that blur shows in the local spectrum is Fergus et al. SIGGRAPH 2006 and Goldstein and Fattal ECCV 2012, a
-motion field from local windows Sun et al. CVPR 2015, a Wiener filter inside a net Dong et al. NeurIPS 2020.
+motion field from local windows Sun et al. CVPR 2015.
 """
 
 import math
@@ -25,7 +25,7 @@ DIRECTIONS = 12
 WAVES = len(_RADII) * DIRECTIONS
 """At how many frequencies it looks."""
 _ROWS = 4
-"""Rows of windows that are held at once, one more included."""
+"""Rows of cells that a CPU looks at together."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,8 +42,12 @@ class MotionConfig:
     """Two first guesses: the noise, as a share of the signal, that the Wiener filter of each begins with."""
     steer: int = 96
     """Channels that tell the net about the movement."""
+    scales: int = 1
+    """At how many sizes of the image spectra are seen: 2 sees windows of 128 px too, in which long paths show."""
 
     def __post_init__(self) -> None:
+        if self.scales not in {1, 2}:
+            raise ValueError(f"scales is {self.scales}; spectra are seen at 1 or 2 sizes of the image.")
         if min(self.width, self.blocks, self.radius, self.steer, *self.noise) <= 0:
             raise ValueError(f"The dials of a motion prior are positive numbers; these are {self}.")
         if self.radius > NODE // 2:
@@ -82,7 +86,8 @@ class MotionPrior(nn.Module):
     """(N, 3, H, W) in [0, 1], sides multiples of :data:`NODE`, to :class:`Motion`.
 
     Spectra are seen against those of the usual blurred image: the buffers ``usual`` and ``spread`` hold the mean and the
-    deviation of each bin. They are measured once, before the prior is trained, and belong to its weights.
+    deviation of each bin, of each size of the image. They are measured once, before the prior is trained, and belong to its
+    weights.
     """
 
     usual: Tensor
@@ -91,9 +96,10 @@ class MotionPrior(nn.Module):
     def __init__(self, config: MotionConfig) -> None:
         super().__init__()
         width = config.width
-        bins = 2 * CELL * (CELL + 1)
+        bins = 2 * CELL * (CELL + 1) * config.scales
         self.register_buffer("usual", torch.zeros(bins))
         self.register_buffer("spread", torch.ones(bins))
+        self.scales = config.scales
         self.enter = nn.Linear(bins, width)
         self.mix = nn.Sequential(*(_Agreement(width) for _ in range(config.blocks)))
         self.norm = nn.LayerNorm(width)
@@ -105,11 +111,20 @@ class MotionPrior(nn.Module):
 
     def forward(self, blurred: Tensor) -> Motion:
         """How ``blurred`` moved."""
-        seen = spectra(blurred)
+        seen = self.look(blurred)
         unusual = (seen - self.usual) / self.spread
         features = self.norm(self.mix(self.enter(unusual.to(self.enter.weight.dtype))))
         noise = self.noise(features).float().clamp(-9, 2).exp()
         return Motion(torch.softmax(self.kernel(features).float(), -1), noise, features)
+
+    def look(self, blurred: Tensor) -> Tensor:
+        """The spectra that each cell goes by: (N, H / 32, W / 32, bins)."""
+        seen = spectra(blurred)
+        if self.scales == 1:
+            return seen
+        far = spectra(F.avg_pool2d(blurred.float().mean(1, keepdim=True), 2))
+        # Four cells share what is seen around their common middle.
+        return torch.cat([seen, far.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)], dim=-1)
 
 
 def half_plane(radius: int) -> int:
@@ -119,10 +134,22 @@ def half_plane(radius: int) -> int:
 
 
 def spectra(image: Tensor) -> Tensor:
-    """The logarithm of the local power spectrum of (N, 3, H, W): (N, H / 32, W / 32, bins), in single precision."""
-    grey = F.pad(image.float().mean(1, keepdim=True), (CELL // 2,) * 4, mode="reflect")
-    seen = torch.fft.rfft2(_windows(grey, CELL)[:, 0] * _bell(CELL, image))
-    return torch.log(seen.real.square() + seen.imag.square() + 1e-3).flatten(-2)
+    """The logarithm of the local power spectrum of (N, C, H, W): (N, H / 32, W / 32, bins), in single precision."""
+    red, *others = image.float().unbind(1)
+    grey = sum(others, start=red)[:, None] / image.shape[1]
+    wide = F.pad(grey, (CELL // 2,) * 4, mode="reflect")
+    height, bell = image.shape[2] // CELL, _bell(CELL, image)
+    strips = [wide]
+    # A CPU is faster with what its caches hold: a few rows of cells. A graph that is exported cannot count them.
+    if image.device.type == "cpu" and not torch.compiler.is_compiling():
+        strips = [wide[:, :, top * CELL : (top + _ROWS + 1) * CELL] for top in range(0, height, _ROWS)]
+    return torch.cat([_power(_windows(strip, CELL)[:, 0] * bell) for strip in strips], dim=1)
+
+
+def _power(windows: Tensor) -> Tensor:
+    """The logarithm of the power spectrum of windows (..., 64, 64): (..., bins)."""
+    squares = torch.view_as_real(torch.fft.rfft2(windows)).square()
+    return torch.log(squares[..., 0] + squares[..., 1] + 1e-3).flatten(-2)
 
 
 def transfer(kernels: Tensor) -> Tensor:
@@ -131,7 +158,7 @@ def transfer(kernels: Tensor) -> Tensor:
     Returns:
         (..., 60), from 1 (kept) to below 0 (turned over).
     """
-    radius = _radius(kernels)
+    radius = radius_of(kernels)
     waves = [
         (length * math.sin(math.pi * turn / DIRECTIONS), length * math.cos(math.pi * turn / DIRECTIONS))
         for length in _RADII
@@ -143,46 +170,6 @@ def transfer(kernels: Tensor) -> Tensor:
     return kernels.float() @ torch.cos(2 * math.pi * torch.tensor(waves, device=kernels.device) @ places).T
 
 
-def deconvolve(image: Tensor, motion: Motion) -> Tensor:
-    """First guesses at the sharp image: a Wiener filter for the kernel of each window, overlapping windows blended.
-
-    Args:
-        image: (N, 3, H, W), sides multiples of :data:`NODE`.
-        motion: of the same image.
-
-    Returns:
-        (N, guesses * 3, H, W) in single precision; where nothing moved, nearly the image.
-    """
-    kernels, noise = (_at_nodes(cells) for cells in (motion.kernels, motion.noise))
-    response = _response(kernels)
-    across = torch.arange(NODE + 1, device=image.device, dtype=torch.float32) / (2 * NODE)
-    down = torch.cat([across, across[1:-1].flip(0)])
-    fine = down[:, None].square() + across.square()
-    bell = _bell(NODE, image).sqrt()
-    filters: list[Tensor] = []
-    for guess in range(noise.shape[-1]):
-        doubt = noise[..., guess, None, None]
-        filters.append(response / (response.square() + doubt * (0.05 + 20 * fine)) * (1 + 0.05 * doubt))
-    # 63 reflected and one repeated pixel: an image of 64 px has no more to reflect.
-    wide = F.pad(F.pad(image.float(), (NODE - 1,) * 4, mode="reflect"), (1,) * 4, mode="replicate")
-    height = image.shape[2] // NODE
-    # All windows at once are many times the image: a few rows of one colour at a time, but for a graph that is exported.
-    spans = [(0, height)]
-    if not torch.compiler.is_compiling():
-        spans = [(top, min(top + _ROWS, height)) for top in range(0, height, _ROWS)]
-    rows: list[Tensor] = []
-    for top, bottom in spans:
-        strip = wide[:, :, top * NODE : (bottom + 2) * NODE]
-        chosen = [each[:, top : bottom + 1] for each in filters]
-        found: list[list[Tensor]] = [[] for _ in chosen]
-        for colour in strip.split(1, dim=1):
-            seen = torch.fft.rfft2(_windows(colour, NODE)[:, 0] * bell)
-            for guess, each in zip(found, chosen, strict=True):
-                guess.append(_overlap(torch.fft.irfft2(seen * each, s=(2 * NODE, 2 * NODE)).mul_(bell)))
-        rows.append(torch.cat([each for guess in found for each in guess], dim=1))
-    return torch.cat(rows, dim=2)
-
-
 def _bell(half: int, like: Tensor) -> Tensor:
     """(2 half, 2 half): what neighbours half a window apart add up to is 1 everywhere."""
     turn = torch.arange(2 * half, device=like.device, dtype=torch.float32) * (math.pi / half)
@@ -190,7 +177,8 @@ def _bell(half: int, like: Tensor) -> Tensor:
     return rise * rise[:, None]
 
 
-def _radius(kernels: Tensor) -> int:
+def radius_of(kernels: Tensor) -> int:
+    """The radius of even kernels (..., half), in pixels."""
     return (math.isqrt(2 * kernels.shape[-1] - 1) - 1) // 2
 
 
@@ -200,30 +188,3 @@ def _windows(image: Tensor, step: int) -> Tensor:
     blocks = image.view(count, colours, height // step, step, width // step, step)
     rows = torch.cat([blocks[:, :, :-1], blocks[:, :, 1:]], dim=3)
     return torch.cat([rows[..., :-1, :], rows[..., 1:, :]], dim=5).transpose(3, 4)
-
-
-def _overlap(windows: Tensor) -> Tensor:
-    """(N, h + 1, w + 1, 128, 128), the sum of what overlaps: (N, 1, h * 64, w * 64), the outer half windows cut off."""
-    upper, lower = windows[..., NODE:, :][:, :-1], windows[..., :NODE, :][:, 1:]
-    rows = upper + lower
-    both = rows[..., NODE:][:, :, :-1] + rows[..., :NODE][:, :, 1:]
-    count, high, wide = both.shape[:3]
-    return both.transpose(2, 3).reshape(count, 1, high * NODE, wide * NODE)
-
-
-def _at_nodes(cells: Tensor) -> Tensor:
-    """(N, h, w, C) at the cells to (N, h / 2 + 1, w / 2 + 1, C) where four of them meet."""
-    wide = F.pad(cells.permute(0, 3, 1, 2), (1, 1, 1, 1), mode="replicate")
-    return F.avg_pool2d(wide, 2).permute(0, 2, 3, 1)
-
-
-def _response(kernels: Tensor) -> Tensor:
-    """The transfer function of even kernels (..., half) on the grid of ``rfft2`` of one window: (..., 128, 65)."""
-    radius = _radius(kernels)
-    side = 2 * radius + 1
-    half = F.pad(kernels, (0, side * side - kernels.shape[-1]))
-    plane = ((half + half.flip(-1)) / 2).unflatten(-1, (side, side))
-    room = 2 * NODE - side
-    # The middle goes to the corner, where a transform has its origin: that of an even kernel is then real.
-    centred = F.pad(plane, (0, room, 0, room)).roll((-radius, -radius), (-2, -1))
-    return torch.fft.rfft2(centred).real
