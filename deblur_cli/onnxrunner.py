@@ -12,7 +12,7 @@ import numpy as np
 
 from deblur_cli.errors import DeviceError, InputError, UsageError, WeightsError
 from deblur_cli.files import exported, graph, memory, weights
-from deblur_cli.pixels import arrays, samples, tiles
+from deblur_cli.pixels import arrays, layout, samples, tiles
 
 __all__ = ["OnnxDeblurrer"]
 
@@ -36,6 +36,8 @@ class OnnxDeblurrer:
     """A loaded graph. Made by :meth:`open`; not to be shared between threads."""
 
     device = "cpu (onnx)"
+    photos_ahead = 1
+    """Photos that should be read while one is restored."""
 
     def __init__(
         self,
@@ -58,23 +60,27 @@ class OnnxDeblurrer:
         self._path = path
         self._net = net
         self._facts = facts
-        self._tile = facts.tile or tile
-        self._limit = 0
-        self._overlap = facts.overlap if overlap is None else overlap
         self._strength = strength
         self._tta = tta
-        self._max_memory = max_memory
-        self._plan: tiles.TilePlan | None = None
-        self._coming = 0
+        self._memory = _TileMemory(facts, max_memory)
+        dials = layout.Dials(
+            overlap=facts.overlap if overlap is None else overlap,
+            multiple_of=facts.multiple_of,
+            local=facts.local,
+            tile=facts.tile or tile,
+            exact=bool(facts.tile),
+            longest=facts.longest,
+        )
+        self._layout = layout.Layout(dials, self._memory)
         if facts.tile and tile not in {None, facts.tile}:
             raise UsageError(
                 f"--tile {tile} is not what '{path}' was exported for: tiles of {facts.tile} pixels.",
                 "Leave --tile out, or export it anew with another one.",
             )
-        if self._tile and self._tile < self._smallest:
+        if dials.tile and dials.tile < dials.smallest:
             raise UsageError(
-                f"--tile {self._tile} is too small for this net: its tiles share {self._overlap} pixels.",
-                "Say a smaller --overlap." if facts.tile else f"Say --tile {self._smallest} or more.",
+                f"--tile {dials.tile} is too small for this net: its tiles share {dials.overlap} pixels.",
+                "Say a smaller --overlap." if facts.tile else f"Say --tile {dials.smallest} or more.",
             )
 
     @classmethod
@@ -89,6 +95,7 @@ class OnnxDeblurrer:
         strength: float = 1.0,
         tta: bool = False,
         max_memory: int | None = None,
+        compile: bool | None = None,  # noqa: A002 - as for checkpoints
     ) -> Self:
         """Load an ``.onnx`` file of ``deblur export``.
 
@@ -102,12 +109,15 @@ class OnnxDeblurrer:
             tta: average over the eight turned and mirrored views of each tile, for eight times the work.
             max_memory: bytes that this process, photos included, may have in all, as far as the choice of tiles decides it;
                 None: as much as is free.
+            compile: not True: a graph is not compiled again.
 
         Raises:
             WeightsError: the file is missing, torn, or not made by ``deblur export``.
             DeviceError: another device than the CPU.
-            UsageError: ONNX Runtime is not installed, or precision or tile are not those of the file.
+            UsageError: ONNX Runtime is not installed, precision or tile are not those of the file, or it is to be compiled.
         """
+        if compile:
+            raise UsageError("--compile is for checkpoints; an .onnx file is a graph already.", "Leave it out.")
         if device not in {"auto", "cpu"}:
             raise DeviceError(
                 f"An .onnx file runs on the CPU, not on {device}.", "Say --device cpu, or give the checkpoint instead."
@@ -145,13 +155,16 @@ class OnnxDeblurrer:
         except MemoryError as error:
             raise DeviceError("The memory does not suffice for the restored photo.", "Close other programs.") from error
 
-        self._coming = restored.nbytes if into is None else 0
+        self._memory.coming = restored.nbytes if into is None else 0
 
         def read(tile: tiles.Tile) -> _Array:
             part = pixels[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width]
             return part.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(peak)
 
-        for top, correction in self._corrections(height, width, read, progress):
+        def lane(pieces: Iterator[_Array], _batch: int) -> Iterator[_Array]:
+            return map(self._correct, pieces)
+
+        for top, correction in self._layout.run(arrays.NUMPY, lane, read, height, width, progress):
             for first in range(0, correction.shape[1], _BAND_ROWS):  # or the copies would be as large as the band
                 part = correction[:, first : first + _BAND_ROWS]
                 change = part if channels == 3 else part.mean(0, keepdims=True)
@@ -163,58 +176,7 @@ class OnnxDeblurrer:
 
     def plan_for(self, height: int, width: int) -> tiles.TilePlan:
         """The tiles of a photo of this size: those that it was restored in, if it was the last one."""
-        if self._plan is not None and (self._plan.height, self._plan.width) == (height, width):
-            return self._plan
-        return self._new_plan(height, width)
-
-    @property
-    def _smallest(self) -> int:
-        return tiles.smallest_tile(self._overlap, self._facts.multiple_of)
-
-    def _new_plan(self, height: int, width: int) -> tiles.TilePlan:
-        facts = self._facts
-        dials: dict[str, Any] = {"overlap": self._overlap, "multiple_of": facts.multiple_of, "soft": not facts.local}
-        if self._tile is not None:
-            side = min(self._tile or self._limit, self._limit) if self._limit else self._tile
-            return tiles.plan(height, width, tile=side, exact=bool(facts.tile), **dials)
-        size = min(memory.free_bytes() * _SHARE, _MOST)
-        if self._max_memory is not None:
-            size = min(size, memory.left_of(self._max_memory) - self._coming)
-        # Half precision is computed in float32, too.
-        room = tiles.Room(size=size, tile=_HELD * facts.values_per_pixel * 4 + _TILE_BYTES, band=_BAND_BYTES)
-        alike = facts.longest and max(facts.longest, self._smallest)
-        longest = min((each for each in (self._limit, alike) if each), default=0)
-        plan = tiles.fit(height, width, room=room, longest=longest, **dials)
-        if self._max_memory is not None:
-            whose = f"this net and a photo of {width} x {height} pixels"
-            memory.check_budget(self._max_memory, room.size, room.taken(plan), whose)
-        return plan
-
-    def _corrections(
-        self, height: int, width: int, read: Callable[[tiles.Tile], _Array], progress: _Progress | None
-    ) -> Iterator[tuple[int, _Array]]:
-        """Bands of corrections, (3, rows, width) float32; a shortage of memory halves the tiles on the way."""
-        start = 0
-        while start < height:
-            self._plan = self._new_plan(height, width)
-            try:
-                for top, band in arrays.run(self._correct, read, self._plan, start=start, progress=progress):
-                    start = top + band.shape[1]
-                    yield top, band
-                    del band
-            except MemoryError as error:
-                self._shrink(self._plan, error)
-
-    def _shrink(self, plan: tiles.TilePlan, error: Exception) -> None:
-        side = max(plan.tile_height, plan.tile_width)
-        if side <= self._smallest or self._facts.tile:
-            raise DeviceError(
-                f"The memory does not suffice even for tiles of {side} pixels, the smallest of this net.",
-                "Close other programs, or export it with a smaller --tile."
-                if self._facts.tile
-                else "Close other programs.",
-            ) from error
-        self._limit = max(self._smallest, side // 2)
+        return self._layout.plan_for(height, width)
 
     def _correct(self, tile: _Array) -> _Array:
         """The correction of one tile: (1, 1 or 3, H, W) float32 to (1, 3, H, W) float32."""
@@ -248,3 +210,43 @@ def _finite(values: _Array) -> bool:
     # One number tells: whatever is not finite stays so in a sum.
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(values.sum(dtype=np.float64)))
+
+
+class _TileMemory:
+    """See :class:`layout.Memory`."""
+
+    def __init__(self, facts: exported.Facts, max_memory: int | None) -> None:
+        self.coming = 0
+        """Bytes that the photo at hand will still use for other things."""
+        self._facts = facts
+        self._max_memory = max_memory
+
+    def room(self) -> tiles.Room:
+        """What tiles may take now."""
+        size = min(memory.free_bytes() * _SHARE, _MOST)
+        if self._max_memory is not None:
+            size = min(size, memory.left_of(self._max_memory) - self.coming)
+        # Half precision is computed in float32, too.
+        return tiles.Room(size=size, tile=_HELD * self._facts.values_per_pixel * 4 + _TILE_BYTES, band=_BAND_BYTES)
+
+    def check(self, plan: tiles.TilePlan, room: tiles.Room) -> None:
+        """Refuse a ``--max-memory`` that does not suffice."""
+        if self._max_memory is not None:
+            whose = f"this net and a photo of {plan.width} x {plan.height} pixels"
+            memory.check_budget(self._max_memory, room.size, room.taken(plan), whose)
+
+    def is_shortage(self, error: Exception) -> bool:
+        """Whether memory ran out."""
+        return isinstance(error, MemoryError)
+
+    def rest(self) -> None:
+        """Nothing is kept."""
+
+    def ended(self, side: int) -> DeviceError:
+        """What is told when not even tiles of this side fit."""
+        return DeviceError(
+            f"The memory does not suffice even for tiles of {side} pixels, the smallest of this net.",
+            "Close other programs, or export it with a smaller --tile."
+            if self._facts.tile
+            else "Close other programs.",
+        )

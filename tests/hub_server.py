@@ -73,6 +73,8 @@ class Hub:
     """A page of somebody else answers in the Hub's stead."""
     release: threading.Event = field(default_factory=threading.Event)
     """Ends all silence."""
+    refused: str = ""
+    """Why the Hub takes no commit; empty: it takes them."""
     may_write: str = "owner"
     """The only namespace in which repositories may be made."""
     received: dict[str, bytes] = field(default_factory=dict)
@@ -151,6 +153,8 @@ class _Front(_Handler):
         match = _API.fullmatch(path)
         if match and match[2] == "preupload":
             self.answer(200, {"files": [_mode(each) for each in json.loads(data)["files"]]})
+        elif match and match[2] == "commit" and self.hub.refused:
+            self._refuse(400, "", self.hub.refused)
         elif match and match[2] == "commit":
             self._commit(match[1], [json.loads(line) for line in data.splitlines()])
         elif path.endswith(".git/info/lfs/objects/batch"):

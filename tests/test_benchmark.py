@@ -238,7 +238,7 @@ def test_scores_of_other_settings_or_weights_are_not_mixed(tmp_path: Path, nets)
         run("pairs", tmp_path, nets[:1], output=("r.json",), resume=True, protocol="nah")
     with pytest.raises(InputError, match="other weights"):
         run("pairs", tmp_path, nets, output=("r.json",), resume=True)
-    with pytest.raises(InputError, match="there already"):
+    with pytest.raises(UsageError, match="there already"):
         run("pairs", tmp_path, nets[:1], output=("r.json",))
     assert Path("r.json").read_bytes() == before
     Path("r.json").write_text("{}")

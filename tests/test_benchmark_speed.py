@@ -12,7 +12,7 @@ import torch
 from deblur_cli.cli import main
 from deblur_cli.commands import benchmark_speed
 from deblur_cli.deblurrer import Deblurrer, devices, load
-from deblur_cli.errors import InputError
+from deblur_cli.errors import UsageError
 from deblur_cli.files.checkpoint import Checkpoint, Label, save
 from deblur_cli.nets import to_mapping
 from deblur_cli.nets.unet import UNet, UNetConfig
@@ -194,7 +194,7 @@ def test_another_mistake_of_the_plain_loop_is_not_hidden(nets, monkeypatch) -> N
 
 def test_a_file_that_is_there_is_not_replaced_unasked(nets) -> None:
     Path("s.json").write_text("mine")
-    with pytest.raises(InputError, match="there already"):
+    with pytest.raises(UsageError, match="there already"):
         run(nets[:1], peers=False, output=("s.json",))
     assert Path("s.json").read_text() == "mine"
     run(nets[:1], peers=False, output=("s.json",), overwrite=True)

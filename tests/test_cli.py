@@ -25,9 +25,9 @@ PLAIN = {name: value for name, value in os.environ.items() if name not in COLOUR
 }
 
 OPTIONS = """\
---compare --device --dry-run --engine --format --help --json --manifest --max-memory --offline --output --overlap --overwrite
---precision --quality --quiet --recursive --shard --skip-existing --strength --strip-metadata --suffix --tile --tta --verbose
---version --weights --weights-list --workers -h -o -q -r -v
+--compare --compile --device --dry-run --engine --format --help --json --manifest --max-memory --offline --output --overlap
+--overwrite --precision --quality --quiet --recursive --shard --skip-existing --strength --strip-metadata --suffix --tile
+--tta --verbose --version --weights --weights-list --workers -h -o -q -r -v
 """
 
 

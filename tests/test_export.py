@@ -235,7 +235,7 @@ def test_what_cannot_be_exported_is_told_before_the_work(
     image = tmp_path / "image.png"
     image.write_text("no picture")
     cases: list[tuple[tuple[str | Path, ...], int, str]] = [
-        (("-o", tmp_path / "there.onnx"), 2, "exists already"),
+        (("-o", tmp_path / "there.onnx"), 2, "is there already"),
         (("-o", tmp_path / "x.onnx", "--tile", "100"), 2, "--tile 100 is too small"),
         (("-o", tmp_path / "x.onnx", "--tile", "301"), 2, "Say --tile 300 or 304."),
         (("-o", tmp_path / "x.onnx", "--check-image", image), 3, "image.png"),

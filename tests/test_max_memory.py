@@ -19,7 +19,7 @@ from deblur_cli.cli import main
 from deblur_cli.commands import deblur
 from deblur_cli.deblurrer import Deblurrer
 from deblur_cli.errors import DeviceError, UsageError
-from deblur_cli.files import large, memory
+from deblur_cli.files import large, memory, photo
 from deblur_cli.files.checkpoint import Checkpoint, Label, save
 from deblur_cli.nets import to_mapping
 from deblur_cli.nets.unet import UNet, UNetConfig
@@ -146,6 +146,19 @@ def test_workers_share_the_memory(weights: str) -> None:
 def test_a_number_that_is_too_small_is_refused() -> None:
     with pytest.raises(UsageError, match="--max-memory 5 is too little"):
         DeblurOptions(inputs=("a.png",), max_memory=5)
+
+
+@pytest.mark.parametrize(("options", "size"), [({"subsampling": 0}, 6 * 168 * 120), ({}, 3 * 176 * 128)])
+def test_what_a_progressive_jpeg_holds_beside_its_pixels_is_counted(options: dict[str, int], size: int) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (119, 161, 3), dtype=np.uint8))
+    for name, progressive in (("plain.jpg", False), ("steps.jpg", True)):
+        noise.save(name, progressive=progressive, **options)
+    plain, steps = (photo.probe(Path(name)) for name in ("plain.jpg", "steps.jpg"))
+    assert plain.coefficients == 0
+    assert steps == replace(plain, coefficients=size)
+    assert large.bytes_in_memory(steps, 100) - large.bytes_in_memory(plain, 100) == size
+    bands = [large.bytes_in_bands(Path("steps.jpg"), each, "png") for each in (plain, steps)]
+    assert bands[1] - bands[0] == size
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are measured as Linux tells them")

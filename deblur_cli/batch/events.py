@@ -75,6 +75,8 @@ class Outcome:
     tile: tuple[int, int] | None = None
     """Width and height of a tile in pixels."""
     weights: str | None = None
+    damaged: bool = False
+    """Whether parts of the photo were lost before; it was restored as it decodes."""
     error: str | None = None
     hint: str | None = None
     exit_code: int = 0

@@ -39,6 +39,7 @@ def opened(options: DeblurOptions, fetching: "Told | None") -> "Deblurrer | Onnx
         strength=options.strength,
         tta=options.tta,
         max_memory=options.max_memory,
+        compile=options.compile,
     )
     told = found.entry is not None and found.entry.non_commercial  # by the row, when it was found
     if fetching and not told and (notice := origins.notice(opened.label)):

@@ -1,12 +1,11 @@
 """Photos to restored photos, in one process.
 
-While the net works on one photo, one thread reads the next and another writes the last: at most three photos are held. With
---max-memory it is one, and if that does not fit, its pixels lie on disk. The net itself stays on the thread that asks, where
-Ctrl-C falls between two of its operations.
+While the net works on one photo, one thread reads the next and another writes the last: at most three photos are held. For a
+GPU, which is as quick as they are, there are several of each. With --max-memory it is one photo, and if that does not fit, its
+pixels lie on disk. The net itself stays on the thread that asks, where Ctrl-C falls between two of its operations.
 """
 
 import os
-import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -16,11 +15,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from deblur_cli.batch import machine
 from deblur_cli.batch.events import Begun, Opened, Outcome, begun, failed, outcome
-from deblur_cli.errors import DeblurError, InputError
+from deblur_cli.batch.streams import Streams, source
+from deblur_cli.errors import DeblurError
 from deblur_cli.files import disk, manifest, routes
 from deblur_cli.options.deblur import DeblurOptions
 
@@ -32,15 +32,9 @@ if TYPE_CHECKING:
     from deblur_cli.onnxrunner import OnnxDeblurrer
 
 _STREAM = "-"
+_HANDS = 8
+"""Threads that read, and that write, at most."""
 _Tiles = Callable[[int, int], None] | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Streams:
-    """Standard input and output, for ``-``."""
-
-    input: BinaryIO
-    output: BinaryIO
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +58,7 @@ class _Taken:
 
 
 class Pipeline:
-    """A net and two hands. Not to be shared between threads."""
+    """A net, and hands that read and write. Not to be shared between threads."""
 
     def __init__(
         self, task: Task, streams: Streams | None = None, *, tiles: _Tiles = None, fetching: "Told | None" = None
@@ -76,6 +70,11 @@ class Pipeline:
         self._tiles = tiles
         self._fetching = fetching
         self._deblurrer: Deblurrer | OnnxDeblurrer | None = None
+
+    @property
+    def _depth(self) -> int:
+        """Photos that are read, and that are written, while the net works on one."""
+        return 1 if self._deblurrer is None else self._deblurrer.photos_ahead
 
     def open(self) -> Opened:
         """Load the net; raises what :func:`machine.opened` does."""
@@ -92,39 +91,52 @@ class Pipeline:
         """Restore photo after photo; one that fails does not stop the rest.
 
         Args:
-            waiting: asked for one photo more than the one at hand. None says that no other is known yet: all that is at
-                hand is then finished before it is asked again, so that it may wait for the next.
+            waiting: asked for one photo more than the one at hand, for a GPU for some more. None says that no other is known
+                yet: all that is at hand is then finished before it is asked again, so that it may wait for the next.
 
         Yields:
             Opened before the first photo is restored, if the net was not open before; for each photo a Begun, and an Outcome
             in the order of the photos, when the result lies whole in its place. A KeyboardInterrupt is raised on after the
             Outcome of the photo that was being written.
         """
-        reader, writer = (ThreadPoolExecutor(1, thread_name_prefix=f"deblur-{name}") for name in ("read", "write"))
+        reader, writer = (ThreadPoolExecutor(_HANDS, thread_name_prefix=f"deblur-{name}") for name in ("read", "write"))
         behind: deque[Future[Outcome]] = deque()
-        ahead: tuple[routes.Route, Future[_Taken]] | None = None
+        ahead: deque[tuple[routes.Route, Future[_Taken]]] = deque()
         try:
             for following in chain(waiting, (None,)):
                 if self._options.max_memory is not None:
                     yield from self._alone(following, reader, behind, writer)
                     continue
-                current = ahead
-                if current is not None:
-                    yield begun(current[0])
-                    # Before the next one is asked for: of photos that wait there is never more than one.
-                    wait(current[1:])
-                ahead = None if following is None else (following, reader.submit(self._read, following))
-                if current is not None:
-                    yield from self._restored(*current, behind, writer)
-                del current  # or this photo would stay in memory while the next one is restored
                 if following is None:
+                    while ahead:
+                        yield from self._first(ahead, None, reader, behind, writer)
                     yield from _written(behind)
+                elif len(ahead) < self._depth:
+                    ahead.append((following, reader.submit(self._read, following)))
+                else:
+                    yield from self._first(ahead, following, reader, behind, writer)
         except KeyboardInterrupt:
             yield from _written(behind)
             raise
         finally:
             for each in (reader, writer):
                 each.shutdown(cancel_futures=True)
+
+    def _first(
+        self,
+        ahead: deque[tuple[routes.Route, Future[_Taken]]],
+        following: routes.Route | None,
+        reader: ThreadPoolExecutor,
+        behind: deque[Future[Outcome]],
+        writer: ThreadPoolExecutor,
+    ) -> Iterator[Opened | Begun | Outcome]:
+        """Restore the first of the photos that wait; the following one is read meanwhile."""
+        yield begun(ahead[0][0])
+        wait(ahead[0][1:])  # before another one is read: no more photos wait than were said
+        route, reading = ahead.popleft()
+        if following is not None:
+            ahead.append((following, reader.submit(self._read, following)))
+        yield from self._restored(route, reading, behind, writer)
 
     def _alone(
         self,
@@ -159,7 +171,7 @@ class Pipeline:
             step = self._step(route, taken)
             del taken
         del reading
-        yield from _written(behind)
+        yield from _written(behind, left=self._depth - 1)
         behind.append(writer.submit(step))
 
     def _read(self, route: routes.Route) -> _Taken:
@@ -233,6 +245,7 @@ class Pipeline:
             precision=deblurrer.precision,
             tile=(plan.tile_width, plan.tile_height),
             weights=self._options.weights,
+            damaged=blurred.damaged,
         )
         beside = None if route.compare is None else blurred
         return partial(self._write, route, restored, beside, taken.state, told, room)
@@ -274,7 +287,9 @@ class Pipeline:
         try:
             data = self._encoded(restored, route.target, room)
             if route.target is None:
-                self._send(data, room)
+                if self._streams is None:
+                    raise ValueError("there is no standard output here")
+                self._streams.send(data, room)
             else:
                 with routes.folder(route.target.parent):
                     disk.write(route.target, data, sealed=sealed)
@@ -301,32 +316,6 @@ class Pipeline:
 
         return lambda out: large.write(out, picture, room, **dials)
 
-    def _send(self, data: bytes | Callable[[BinaryIO], None], room: "Scratch | None") -> None:
-        if self._streams is None:
-            raise ValueError("there is no standard output here")
-        try:
-            if room is None or isinstance(data, bytes):
-                self._streams.output.write(cast("bytes", data))
-            elif callable(data):
-                with room.file() as whole:  # for whoever writes it must be able to go back in it
-                    data(whole)
-                    whole.seek(0)
-                    shutil.copyfileobj(whole, self._streams.output)
-            self._streams.output.flush()
-        except BrokenPipeError:
-            raise  # nobody reads on: the end of the whole run, and not this photo's failure
-        except OSError as error:
-            raise InputError(f"Standard output cannot be written: {error.strerror}.", "Say -o FILE.") from error
-
-
-def source(route: routes.Route, streams: Streams | None) -> Path | bytes:
-    """What the photo is read from: its file, or all of standard input."""
-    if route.source is not None:
-        return route.source
-    if streams is None:
-        raise ValueError("there is no standard input here")
-    return streams.input.read()
-
 
 def _name(route: routes.Route) -> str:
     """What messages call the result."""
@@ -339,9 +328,9 @@ def _state(path: Path) -> os.stat_result | None:
     return None
 
 
-def _written(behind: deque[Future[Outcome]]) -> Iterator[Outcome]:
-    """What has been written by now or is being written; each is told once, wherever a stop falls."""
-    while behind:
+def _written(behind: deque[Future[Outcome]], *, left: int = 0) -> Iterator[Outcome]:
+    """What has been written by now, or is being written but for ``left`` photos; each is told once, wherever a stop falls."""
+    while len(behind) > left or (behind and behind[0].done()):
         told = behind[0].result()
         behind.popleft()
         yield told

@@ -81,6 +81,12 @@ _SAID: dict[str, Any] = {
     "tta": option(_NET, "--tta", help="Average over eight turned and mirrored views."),
     "device": option(_MACHINE, "--device", metavar="auto|cpu|cuda[:N]|mps", help="Where the net runs."),
     "precision": option(_MACHINE, "--precision", metavar="auto|fp32|bf16|fp16", help="Numbers the net computes with."),
+    "compile": option(
+        _MACHINE,
+        "--compile/--no-compile",
+        show_default="auto",
+        help="Compile the net: minutes the first time, then kept on disk; for many photos of one size.",
+    ),
     "tile": option(
         _MACHINE,
         "--tile",

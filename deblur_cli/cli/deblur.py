@@ -116,6 +116,12 @@ _SAID: dict[str, Any] = {
         _MEMORY, "--engine", metavar="local|ray", help="Where the workers are: on this machine, or on a Ray cluster."
     ),
     "precision": option(_MEMORY, "--precision", metavar="auto|fp32|bf16|fp16", help="Numbers the net computes with."),
+    "compile": option(
+        _MEMORY,
+        "--compile/--no-compile",
+        show_default="auto",
+        help="Compile the net: minutes the first time, then kept on disk; for many photos of one size.",
+    ),
     "tile": option(
         _MEMORY,
         "--tile",

@@ -78,6 +78,8 @@ class Report:
         else:
             details = self._details(outcome) if self._options.verbose else ""
             self._screen.say(str(outcome).replace("\n", "\\n") + details)
+            if outcome.damaged:
+                self._screen.complain(f"'{outcome.input}' is a damaged JPEG: parts of it are gray or out of place.")
         self._screen.done()
 
     def _details(self, outcome: workflow.Outcome) -> str:

@@ -203,8 +203,7 @@ def _convert(options: ConvertOptions) -> None:
 
     with Screen(quiet=options.quiet) as screen:
         found = workflow.run(options, told=screen.fetching)
-        for line in filter(None, (str(found), found.notice)):
-            screen.say(line)
+        screen.say(str(found))
         if options.json:
             label = {name.name: getattr(found.label, name.name) for name in fields(found.label)}
             data({"path": str(found.out), "parameters": found.parameters, "notice": found.notice, **label})

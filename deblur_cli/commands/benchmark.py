@@ -15,11 +15,11 @@ from torch import distributed
 
 from deblur_cli.deblurrer import Deblurrer, devices
 from deblur_cli.errors import InputError, UsageError
-from deblur_cli.files import archives, disk, hub, pairs, weights
+from deblur_cli.files import archives, disk, hub, pairs
 from deblur_cli.options.benchmark import BenchmarkOptions
 from deblur_cli.scorer import (
-    ablation,
     clock,
+    entrants,
     events,
     page,
     perceptual,
@@ -50,13 +50,11 @@ def run(options: BenchmarkOptions, *, fetching: hub.Told | None = None) -> Gener
     Raises:
         DeblurError: among them an InputError for an image that cannot be read: a score over fewer images is a wrong score.
     """
-    for name in options.output:
-        if Path(name).exists() and not (options.overwrite or options.resume):
-            raise InputError(f"'{name}' is there already.", "Say --resume to go on with it, or --overwrite.")
+    if not (options.overwrite or options.resume):
+        disk.check_free(*map(Path, options.output), hint="Say --resume to go on with it, or --overwrite.")
     if options.download:
         yield from _fetch(options)
-    found = _weights(options, fetching)
-    yield from _Run(options, found).tell()
+    yield from _Run(options, entrants.find(options, fetching)).tell()
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,13 +282,6 @@ def _samples(options: BenchmarkOptions) -> tuple[str, list[samples.Sample], int]
     return listed.title, samples.of_pairs(listed.pairs), listed.known or len(listed.pairs)
 
 
-def _weights(options: BenchmarkOptions, fetching: hub.Told | None) -> Mapping[str, Path]:
-    """What the rows are called, and their checkpoints."""
-    if options.ablation:
-        return ablation.find(Path(options.ablation).expanduser())
-    return weights.locate_all(options.weights, listed=options.weights_list, offline=options.offline, told=fetching)
-
-
 def _open(name: str, path: Path, options: BenchmarkOptions, device: torch.device) -> _Net:
     deblurrer = Deblurrer.open(
         path,
@@ -299,6 +290,7 @@ def _open(name: str, path: Path, options: BenchmarkOptions, device: torch.device
         tile=options.tile,
         overlap=options.overlap,
         tta=options.tta,
+        compile=options.compile,
     )
     made = record.weights(name, path, net=deblurrer.label.net, device=deblurrer.device, precision=deblurrer.precision)
     return _Net(deblurrer, made)

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from deblur_cli import exporter
 from deblur_cli.deblurrer import Deblurrer, devices, load
-from deblur_cli.errors import DeblurError, InputError
-from deblur_cli.files import hub, weights
+from deblur_cli.errors import DeblurError
+from deblur_cli.files import disk, hub
 from deblur_cli.files.label import Label
 from deblur_cli.onnxrunner import OnnxDeblurrer
 from deblur_cli.options.benchmark import BenchmarkOptions
-from deblur_cli.scorer import ablation, clock, events, limit, record, rivals
+from deblur_cli.scorer import clock, entrants, events, limit, record, rivals
 
 _WARM = 2
 """Calls before the speed is measured: the first ones load libraries and choose algorithms."""
@@ -33,15 +33,11 @@ def run(options: BenchmarkOptions, *, fetching: hub.Told | None = None) -> Gener
         Noted for each rival that is left out, a Pace for each row of the table, and what was written.
 
     Raises:
-        DeblurError: among them an InputError for an output that is there already.
+        DeblurError: among them a UsageError for an output that is there already.
     """
-    for name in options.output:
-        if Path(name).exists() and not options.overwrite:
-            raise InputError(f"'{name}' is there already.", "Say --overwrite to replace it.")
-    if options.ablation:
-        paths = ablation.find(Path(options.ablation).expanduser())
-    else:
-        paths = weights.locate_all(options.weights, listed=options.weights_list, offline=options.offline, told=fetching)
+    if not options.overwrite:
+        disk.check_free(*map(Path, options.output), hint="Say --overwrite to replace it.")
+    paths = entrants.find(options, fetching)
     race = _Race(options, devices.choose(options.device))
     # On the CPU memory is the peak of the process, which never falls: ours is measured before rivals could raise it.
     ours = {name: race.ours(name, path) for name, path in paths.items()}
@@ -74,6 +70,7 @@ class _Race:
             tile=options.tile,
             overlap=options.overlap,
             tta=options.tta,
+            compile=options.compile,
         )
         told = record.weights(name, path, net=deblurrer.label.net, device=self.device, precision=deblurrer.precision)
         self._measure(rivals.OURS, told, deblurrer.restore, lambda: _tile(deblurrer, options))

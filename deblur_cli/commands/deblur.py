@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deblur_cli.batch.events import Begun, Opened, Outcome, Started, failed, outcome
-from deblur_cli.batch.pipeline import Pipeline, Streams, Task, source
+from deblur_cli.batch.pipeline import Pipeline, Task
+from deblur_cli.batch.streams import Streams, source
 from deblur_cli.errors import DeblurError
 from deblur_cli.files import disk, manifest, routes
 from deblur_cli.options.deblur import DeblurOptions

@@ -10,7 +10,7 @@ import numpy as np
 from deblur_cli import deblurrer, exporter
 from deblur_cli.errors import UsageError
 from deblur_cli.exporter import Compared, Noted
-from deblur_cli.files import hub, origins, photo, weights
+from deblur_cli.files import disk, hub, origins, photo, weights
 from deblur_cli.options.export import ExportOptions
 from deblur_cli.pixels import samples
 
@@ -54,8 +54,8 @@ def run(options: ExportOptions, *, fetching: hub.Told | None = None) -> Iterator
     path = Path(options.output)
     if path.is_dir():
         raise UsageError(f"'{path}' is a folder.", "Say another -o FILE.")
-    if path.exists() and not options.overwrite:
-        raise UsageError(f"'{path}' exists already.", "Say --overwrite to replace it.")
+    if not options.overwrite:
+        disk.check_free(path)
     seen = None if options.check_image is None else _seen(Path(options.check_image))
     found = weights.find(options.weights, listed=options.weights_list, offline=options.offline, told=fetching)
     label, net = deblurrer.load(found.path)

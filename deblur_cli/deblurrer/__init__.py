@@ -15,11 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from deblur_cli import nets
-from deblur_cli.deblurrer import devices, images
+from deblur_cli.deblurrer import devices, images, lanes, running
+from deblur_cli.deblurrer.correcting import Corrector
 from deblur_cli.deblurrer.loading import load
-from deblur_cli.errors import DeviceError, InputError, UsageError, WeightsError
-from deblur_cli.files import checkpoint, memory, weights
-from deblur_cli.pixels import samples, tiling
+from deblur_cli.deblurrer.painting import Painter, channels
+from deblur_cli.deblurrer.room import TileMemory
+from deblur_cli.errors import DeviceError, UsageError
+from deblur_cli.files import checkpoint, weights
+from deblur_cli.pixels import layout, samples, tiling
 
 __all__ = ["Deblurrer", "load"]
 
@@ -27,11 +30,6 @@ _Image = TypeVar("_Image")
 _Array = np.ndarray[Any, Any]
 _Progress = Callable[[int, int], None]
 
-_TILE_BYTES = 4 * 3 * 6
-"""Bytes per pixel besides the net's own: the tile, its correction and four steps between, float32."""
-_BAND_BYTES = 4 * 3 * 2 + 8
-"""Bytes per pixel of the row of tiles: its corrections, what it shares with the row above, and the photo's own samples."""
-_BAND_ROWS = 32
 _FIRST = 64
 """Side of a tile by which the net is tried."""
 
@@ -52,34 +50,44 @@ class Deblurrer:
         strength: float,
         tta: bool,
         max_memory: int | None = None,
+        batch: int | None = None,
+        compile: bool | None = None,  # noqa: A002 - torch's own word
     ) -> None:
         if not 0 <= strength <= 1:
             raise ValueError(f"strength is {strength}, not between 0 and 1")
-        if min(tile or 0, overlap or 0) < 0:
-            raise ValueError(f"{tile=} and {overlap=} must not be negative")
+        if min(tile or 0, overlap or 0) < 0 or (batch is not None and batch < 1):
+            raise ValueError(f"{tile=} and {overlap=} must not be negative, nor {batch=} less than one")
         self.label = label
         self.device = device
         self.precision = precision
-        self._config = cast("nets.NetConfig", net.config)
         self._path = path
-        self._net = self._settle(net, precision)
-        self._exact = self._net if precision == "fp32" else None
-        self._tile = tile
-        self._limit = 0
-        self._overlap = self._config.overlap if overlap is None else overlap
-        self._strength = strength
-        self._tta = tta
-        self._max_memory = max_memory
-        self._plan: tiling.TilePlan | None = None
-        self._coming = 0
-        if tile and tile < self._smallest:
+        self._lane = lanes.lane_of(device)
+        config = cast("nets.NetConfig", net.config)
+        dials = layout.Dials(
+            overlap=config.overlap if overlap is None else overlap,
+            multiple_of=config.multiple_of,
+            local=config.local,
+            tile=tile,
+            at_once=batch,
+            fill=self._lane.fill,
+        )
+        if tile and tile < dials.smallest:
             raise UsageError(
-                f"--tile {tile} is too small for this net: its tiles share {self._overlap} pixels.",
-                f"Say --tile {self._smallest} or more, or a smaller --overlap.",
+                f"--tile {tile} is too small for this net: its tiles share {dials.overlap} pixels.",
+                f"Say --tile {dials.smallest} or more, or a smaller --overlap.",
             )
+        settled = self._settle(net, precision)
+        exact = (lambda: settled) if precision == "fp32" else (lambda: self._settle(load(path)[1], "fp32"))
+        runner = running.runner_of(settled, device, compiled=compile)
+        self._work = Corrector(runner, exact, tta=tta, path=path)
+        net_bytes = config.values_per_pixel * devices.DTYPES[precision].itemsize * (running.HELD if compile else 1)
+        self._memory = TileMemory(device, net_bytes, max_memory, self._work.forget)
+        self._layout = layout.Layout(dials, self._memory)
+        self._strength = strength
         if max_memory is not None:  # what the libraries take for themselves is to be counted before tiles are chosen
-            side = self._config.multiple_of * -(-_FIRST // self._config.multiple_of)
-            self._correct(torch.zeros(1, 3, side, side))
+            side = config.multiple_of * -(-_FIRST // config.multiple_of)
+            plain = Corrector(running.Plain(settled), exact, tta=tta, path=path)
+            list(lanes.flow(iter([torch.zeros(1, 3, side, side)]), plain, self._lane, batch=1, white=1))
 
     @classmethod
     def open(
@@ -93,6 +101,8 @@ class Deblurrer:
         strength: float = 1.0,
         tta: bool = False,
         max_memory: int | None = None,
+        batch: int | None = None,
+        compile: bool | None = None,  # noqa: A002 - torch's own word
     ) -> Self:
         """Load a net.
 
@@ -106,10 +116,12 @@ class Deblurrer:
             tta: average over the eight turned and mirrored views of each tile, for eight times the work.
             max_memory: bytes of the machine's memory that this process, photos included, may have in all, as far as the choice
                 of tiles decides it; None: as much as is free.
+            batch: tiles that the net gets at once, at most; None: one, on CUDA as many as occupy the device and fit.
+            compile: True: by ``torch.compile``; False: operation after operation; None: as :func:`running.runner_of` has it.
 
         Raises:
             WeightsError: the checkpoint is missing, torn, or not that of a net.
-            DeviceError: the device is absent.
+            DeviceError: the device is absent; or later, in the first tile, the machine cannot compile.
             UsageError: the tile is smaller than the overlap allows.
         """
         path = weights.locate(str(name_or_path))
@@ -126,6 +138,8 @@ class Deblurrer:
             strength=strength,
             tta=tta,
             max_memory=max_memory,
+            batch=batch,
+            compile=compile,
         )
 
     def __call__(self, image: _Image) -> _Image:
@@ -170,112 +184,42 @@ class Deblurrer:
             DeviceError: the memory does not suffice even for the smallest tile.
         """
         samples.check(pixels)
-        height, width, channels = pixels.shape
+        height, width, _ = pixels.shape
         peak = samples.PEAKS[pixels.dtype.name]
 
         def read(tile: tiling.Tile) -> Tensor:
-            part = pixels[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width]
-            return torch.from_numpy(np.array(part)).permute(2, 0, 1)[None].to(torch.float32) / peak
+            part = np.array(pixels[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width])
+            # Bytes are cheaper to carry than what the net takes; of 16 bits torch knows only a few operations.
+            values = torch.from_numpy(part if part.dtype == np.uint8 else part.astype(np.float32, copy=False))
+            return values.permute(2, 0, 1)[None]
 
         restored = _room(pixels) if into is None else into
-        self._coming = 0 if into is not None else restored.nbytes
-        for top, correction in self._corrections(height, width, read, progress):
-            for first in range(0, correction.shape[1], _BAND_ROWS):  # or the copies would be as large as the band
-                part = _channels(correction[:, first : first + _BAND_ROWS], channels) * (self._strength * peak)
-                rows = slice(top + first, top + first + part.shape[1])
-                restored[rows] = samples.corrected(pixels[rows], part.permute(1, 2, 0).numpy())
+        self._memory.coming = 0 if into is not None else restored.nbytes
+        painter = Painter(pixels, restored, self._lane, strength=self._strength)
+        for top, correction in self._corrections(height, width, read, peak, progress):
+            painter.paint(top, correction)
             del correction  # or it would stay in memory while the next one is made
+        painter.finish()
         return restored
 
     def plan_for(self, height: int, width: int) -> tiling.TilePlan:
         """The tiles of a photo of this size: those that it was restored in, if it was the last one."""
-        if self._plan is not None and (self._plan.height, self._plan.width) == (height, width):
-            return self._plan
-        return self._new_plan(height, width)
+        return self._layout.plan_for(height, width)
 
     @property
-    def _smallest(self) -> int:
-        return tiling.smallest_tile(self._overlap, self._config.multiple_of)
-
-    def _new_plan(self, height: int, width: int) -> tiling.TilePlan:
-        dials: dict[str, Any] = {
-            "overlap": self._overlap,
-            "multiple_of": self._config.multiple_of,
-            "soft": not self._config.local,
-        }
-        if self._tile is not None:
-            side = min(self._tile or self._limit, self._limit) if self._limit else self._tile
-            return tiling.plan(height, width, tile=side, **dials)
-        room = tiling.Room(
-            size=devices.room(self.device, self._max_memory, self._coming),
-            tile=self._config.values_per_pixel * devices.DTYPES[self.precision].itemsize + _TILE_BYTES,
-            band=_BAND_BYTES,
-        )
-        plan = tiling.fit(height, width, room=room, longest=self._limit, **dials)
-        if self._max_memory is not None:
-            whose = f"this net and a photo of {width} x {height} pixels"
-            memory.check_budget(self._max_memory, room.size, room.taken(plan), whose)
-        return plan
+    def photos_ahead(self) -> int:
+        """Photos that should be read while one is restored, for the device not to wait."""
+        return self._lane.photos_ahead
 
     def _corrections(
-        self, height: int, width: int, read: Callable[[tiling.Tile], Tensor], progress: _Progress | None
+        self, height: int, width: int, read: Callable[[tiling.Tile], Tensor], white: int, progress: _Progress | None
     ) -> Iterator[tuple[int, Tensor]]:
-        """Bands of corrections, (3, rows, width) float32 on the CPU; a shortage of memory halves the tiles on the way."""
-        start = 0
-        while start < height:
-            self._plan = self._new_plan(height, width)
-            try:
-                for top, band in tiling.run(self._correct, read, self._plan, start=start, progress=progress):
-                    start = top + band.shape[1]
-                    yield top, band
-                    del band
-            except (MemoryError, RuntimeError) as error:
-                if not devices.is_shortage(error):
-                    raise
-                self._shrink(self._plan, error)
-            # Only here, with the error gone, is the memory of the failed tile free.
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+        """Bands of corrections, (3, rows, width) float32 where the lane has them."""
 
-    def _shrink(self, plan: tiling.TilePlan, error: Exception) -> None:
-        side = max(plan.tile_height, plan.tile_width)
-        if side <= self._smallest:
-            raise DeviceError(
-                f"The memory of {self.device} does not suffice even for tiles of {side} pixels, the smallest of this net.",
-                "Close other programs, or choose another --device or --precision.",
-            ) from error
-        self._limit = max(self._smallest, side // 2)
+        def lane(pieces: Iterator[Tensor], batch: int) -> Iterator[Tensor]:
+            return lanes.flow(pieces, self._work, self._lane, batch=batch, white=white)
 
-    def _correct(self, tile: Tensor) -> Tensor:
-        """The correction of one tile: (1, 1 or 3, H, W) float32 to (1, 3, H, W) float32, on the CPU."""
-        if not _finite(tile):
-            raise InputError("The photo holds values that are not numbers.", "Replace them first.")
-        with torch.inference_mode():
-            blurred = tile.to(self.device).clamp(0, 1).expand(-1, 3, -1, -1)
-            blurred = blurred.contiguous(memory_format=torch.channels_last)
-            correction = self._views(self._net, blurred)
-            if not _finite(correction):
-                # Half precision overflows where fp32 does not.
-                self._exact = self._exact or self._settle(load(self._path)[1], "fp32")
-                correction = self._views(self._exact, blurred)
-            if not _finite(correction):
-                raise WeightsError(
-                    f"The net of '{self._path}' gives values that are not numbers.", "Use other weights."
-                )
-            return correction.cpu()
-
-    def _views(self, net: nn.Module, blurred: Tensor) -> Tensor:
-        """The correction by ``net``, averaged over the eight views if wanted."""
-        if not self._tta:
-            return net(blurred)[0] - blurred
-        total = torch.zeros_like(blurred)
-        for mirrored in (False, True):
-            for turns in range(4):
-                view = torch.rot90(blurred.flip(-1) if mirrored else blurred, turns, (-2, -1))
-                view = view.contiguous(memory_format=torch.channels_last)
-                back = torch.rot90(net(view)[0] - view, -turns, (-2, -1))
-                total += back.flip(-1) if mirrored else back
-        return total / 8
+        return self._layout.run(tiling.TENSORS, lane, read, height, width, progress)
 
     def _settle(self, net: nn.Module, precision: str) -> nn.Module:
         """``net`` on the device, in the number format and memory layout in which it is to work."""
@@ -298,21 +242,11 @@ class Deblurrer:
                 part = photo[None, :, tile.top : tile.top + tile.height, tile.left : tile.left + tile.width]
                 return part.to(torch.float32)
 
-            for top, correction in self._corrections(photo.shape[1], photo.shape[2], read, None):
+            for top, correction in self._corrections(photo.shape[1], photo.shape[2], read, 1, None):
                 rows = slice(top, top + correction.shape[1])
-                change = _channels(correction, photo.shape[0]).to(photo) * self._strength
+                change = channels(correction, photo.shape[0]).to(photo) * self._strength
                 target[:, rows] = photo[:, rows] + change
         return restored.reshape(image.shape)
-
-
-def _finite(values: Tensor) -> bool:
-    # One number tells: whatever is not finite stays so in a sum.
-    return bool(values.sum(dtype=torch.float32).isfinite())
-
-
-def _channels(correction: Tensor, count: int) -> Tensor:
-    """(3, H, W) as it is, or averaged to (1, H, W) for gray."""
-    return correction if count == 3 else correction.mean(0, keepdim=True)
 
 
 def _room(pixels: _Array) -> _Array:

@@ -152,6 +152,16 @@ def check_webp(data: bytes | mmap, name: str) -> bool:
     return bytes(data[at : at + 4]) == b"VP8L"
 
 
+def coefficients(image: ImageFile.ImageFile) -> int:
+    """Bytes that libjpeg holds of a progressive JPEG beside its pixels: two for each coefficient, of whole blocks."""
+    parts: list[tuple[int, int, int, int]] = getattr(image, "layer", [])
+    if "progressive" not in image.info or not parts:
+        return 0
+    across, down = (max(part[axis] for part in parts) for axis in (1, 2))
+    units = -(-image.width // (8 * across)) * -(-image.height // (8 * down))
+    return units * sum(128 * part[1] * part[2] for part in parts)
+
+
 def animated(name: str, title: str, frames: int) -> InputError:
     """The refusal of a moving picture."""
     return InputError(

@@ -53,6 +53,17 @@ def read(path: Path) -> bytes:
         raise _unreadable(path, error) from error
 
 
+def check_free(*paths: Path, hint: str = "Say --overwrite to replace it, or another -o.") -> None:
+    """Refuse to replace what nobody said may be replaced; to be asked before the work whose result it would be.
+
+    Raises:
+        UsageError: something is there.
+    """
+    for path in paths:
+        if os.path.lexists(path):
+            raise UsageError(f"'{path}' is there already.", hint)
+
+
 @contextlib.contextmanager
 def mapped(path: Path) -> Generator[bytes | mmap.mmap]:
     """The file as a buffer of which only the parts that are looked at are read.

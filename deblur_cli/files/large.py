@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from deblur_cli.files import bands, decoding, disk, encoding, formats, memory, metadata, photo, tiff
+from deblur_cli.files import bands, damage, decoding, disk, encoding, formats, memory, metadata, photo, tiff
 from deblur_cli.files.decoding import Pixels
 from deblur_cli.files.formats import FORMATS
 from deblur_cli.files.photo import Facts, Photo
@@ -38,7 +38,7 @@ def bytes_in_memory(facts: Facts, size: int) -> int:
     """Most bytes that a photo takes on its way through memory as a whole: its file, its pixels twice, and what codecs hold."""
     value = np.dtype(facts.dtype).itemsize * (facts.channels + facts.alpha)
     codec = max(4, 2 * value, _WHOLE.get(facts.format, 0))
-    return facts.width * facts.height * (2 * value + codec) + 2 * size
+    return facts.width * facts.height * (2 * value + codec) + 2 * size + facts.coefficients
 
 
 def bytes_in_bands(path: Path, facts: Facts, format: str) -> int:  # noqa: A002 - the word that Photo and Pillow use
@@ -56,7 +56,7 @@ def bytes_in_bands(path: Path, facts: Facts, format: str) -> int:  # noqa: A002 
     elif _banded(path, facts.format, str(path)) is None:
         value = 1 if facts.channels == 1 and not facts.alpha else 4
         whole = 2 * (facts.channels + facts.alpha) * np.dtype(facts.dtype).itemsize if facts.dtype != "uint8" else value
-        reading = area * max(whole, _WHOLE.get(facts.format, 0)) + 2 * path.stat().st_size
+        reading = area * max(whole, _WHOLE.get(facts.format, 0)) + 2 * path.stat().st_size + facts.coefficients
     alone = format == "png" and facts.dtype == "uint8" and facts.channels == 1 and facts.alpha
     writing = area * (4 if alone else _WHOLE.get(format, 0))
     return _BUFFERS + max(reading, writing)
@@ -108,7 +108,8 @@ def read(path: Path, room: Scratch, name: str = "") -> Photo:
     if alpha is not None and empty and sort == "tiff" and _is_vague(path, name):
         alpha = None
     kept = metadata.settled(found.kept, facts.width, facts.height)
-    return Photo(pixels=pixels, alpha=alpha, metadata=kept, format=facts.format)
+    damaged = sort == "jpeg" and _is_damaged(path)
+    return Photo(pixels=pixels, alpha=alpha, metadata=kept, format=facts.format, damaged=damaged)
 
 
 def twin(blurred: Photo, room: Scratch) -> Photo:
@@ -225,6 +226,11 @@ def _is_baseline(path: Path) -> bool:
         source: Any = file
         image: Any = decoding.opened(source, "jpeg", str(path))
         return image.mode in {"L", "RGB"} and "progressive" not in image.info
+
+
+def _is_damaged(path: Path) -> bool:
+    with disk.mapped(path) as data:
+        return damage.is_seen(data)
 
 
 def _jpeg_bands(path: Path, room: Scratch, name: str) -> Iterator[bands.Band] | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from deblur_cli.errors import InputError, UsageError
-from deblur_cli.files import decoding, disk, encoding, formats, heic, metadata, png, tiff
+from deblur_cli.files import damage, decoding, disk, encoding, formats, heic, metadata, png, tiff
 from deblur_cli.files.decoding import Pixels
 from deblur_cli.files.formats import FORMATS, READABLE, WRITABLE, format_of
 from deblur_cli.files.metadata import Metadata
@@ -49,6 +49,8 @@ class Photo:
     """The side notes, true of the upright photo."""
     format: str
     """The format of the file: jpeg, png, tiff, webp, avif, bmp or heic."""
+    damaged: bool = False
+    """Whether parts of it are not what was photographed: a JPEG is decoded whatever happened to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,8 @@ class Facts:
     """1 for gray, 3 for colour; a palette counts as colour. Alpha not counted."""
     alpha: bool
     """Whether the file can hold transparency."""
+    coefficients: int = 0
+    """Bytes that its decoder holds beside the pixels, until it has read the file to its end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,13 +98,17 @@ def read(source: Path | bytes, *, name: str = "", room: decoding.Room | None = N
     """
     name = _named(source, name)
     try:
-        found = opened(source if isinstance(source, bytes) else disk.read(source), name)
+        data = source if isinstance(source, bytes) else disk.read(source)
+        found = opened(data, name)
+        facts, notes = found.facts, found.kept
         pixels, alpha = found.decode(room)
+        del found  # and with it Pillow's picture: there is room for one at a time
+        damaged = facts.format == "jpeg" and damage.is_seen(data)
     except MemoryError as error:
         raise decoding.too_large(name) from error
     height, width = pixels.shape[:2]
-    kept = metadata.settled(found.kept, width, height)
-    return Photo(pixels=pixels, alpha=alpha, metadata=kept, format=found.facts.format)
+    kept = metadata.settled(notes, width, height)
+    return Photo(pixels=pixels, alpha=alpha, metadata=kept, format=facts.format, damaged=damaged)
 
 
 def probe(source: Path | bytes, *, name: str = "") -> Facts:
@@ -313,6 +321,7 @@ def _opened_by_pillow(data: bytes | mmap, sort: str, name: str) -> Opened:
         dtype="uint8",
         channels=1 if image.mode in ("1", "L", "LA") else 3,
         alpha=image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info,
+        coefficients=decoding.coefficients(image),
     )
     return Opened(facts=facts, kept=kept, decode=decode)
 
@@ -331,10 +340,8 @@ def _encode(
         encoding.portable(out, pixels, alpha, kept)
     elif sort == "tiff":
         tiff.write(out, pixels, alpha, kept, name)
-    elif sort == "webp":
-        encoding.webp(out, pixels, alpha, kept, quality=quality)
-    elif sort == "avif":
-        encoding.avif(out, pixels, alpha, kept, quality=quality)
+    elif sort in {"webp", "avif"}:
+        (encoding.webp if sort == "webp" else encoding.avif)(out, pixels, alpha, kept, quality=quality)
     elif sort == "bmp":
         encoding.bmp(out, pixels, kept)
     else:

@@ -102,6 +102,11 @@ def cache() -> Path:
     return Path(os.path.expanduser(os.path.expandvars(said)))  # noqa: PTH111
 
 
+def own_cache() -> Path:
+    """The folder in which this tool keeps what it can make again; not absolute where the user has no home."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "deblur"  # noqa: PTH111 - as above
+
+
 def cached(place: Place) -> Path | None:
     """The file in the cache, if it is there; of a branch, the commit that was seen last. Its content is not looked at."""
     folder = cache() / f"models--{place.repository.replace('/', '--')}"

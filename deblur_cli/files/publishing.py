@@ -28,7 +28,7 @@ def upload(repository: str, files: Mapping[str, Path | bytes], *, public: bool, 
 
     Raises:
         WeightsError: the Hub cannot be asked, does not let us, or has a public repository where a private one is wanted.
-            Nothing is published then.
+            Nothing is published then; of a repository that was made for it, the message says how it goes away.
     """
     import huggingface_hub
 
@@ -38,9 +38,10 @@ def upload(repository: str, files: Mapping[str, Path | bytes], *, public: bool, 
         raise WeightsError("HF_HUB_OFFLINE forbids to publish.", "Unset HF_HUB_OFFLINE.")
     api = huggingface_hub.HfApi(endpoint=places.endpoint(), library_name="deblur-cli", library_version=__version__)
     where = Place(repository=repository, file="")
+    made = False
     try:
         with transfer.quiet(), _without_bars():
-            _make(api, where, public=public, told=told)
+            made = _make(api, where, public=public, told=told)
             told(f"uploading {', '.join(files)} to {where.page}")
             operations = [
                 huggingface_hub.CommitOperationAdd(path_in_repo=name, path_or_fileobj=content)
@@ -48,12 +49,19 @@ def upload(repository: str, files: Mapping[str, Path | bytes], *, public: bool, 
             ]
             done = api.create_commit(repository, operations, commit_message=f"Add {next(iter(files))}")
     except (*refusals.EXPECTED, ValueError) as error:
-        raise _refused(error, where) from error
+        refused = _refused(error, where)
+        if made:  # to take it away unasked could take away what somebody else has put there meanwhile
+            raise WeightsError(
+                f"{refused.message} The repository that was made for it is there, and empty.",
+                f"{refused.hint} The same again uses it; hf repos delete {repository} removes it, as does "
+                f"{where.page}/settings.",
+            ) from error
+        raise refused from error
     return done.oid
 
 
-def _make(api: "HfApi", where: Place, *, public: bool, told: Callable[[str], None]) -> None:
-    """Have a repository of the kind that is wanted."""
+def _make(api: "HfApi", where: Place, *, public: bool, told: Callable[[str], None]) -> bool:
+    """Have a repository of the kind that is wanted; whether it was made now."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
@@ -61,7 +69,7 @@ def _make(api: "HfApi", where: Place, *, public: bool, told: Callable[[str], Non
     except RepositoryNotFoundError:
         told(f"making the {'public' if public else 'private'} repository {where.page}")
         api.create_repo(where.repository, private=not public)
-        return
+        return True
     if not private and not public:
         raise WeightsError(
             f"{where.page} is public: everybody would see the weights.",
@@ -69,6 +77,7 @@ def _make(api: "HfApi", where: Place, *, public: bool, told: Callable[[str], Non
         )
     if private and public:
         told(f"{where.page} is private and stays so; its settings there make it public")
+    return False
 
 
 def _refused(error: Exception, where: Place) -> WeightsError:

@@ -55,6 +55,8 @@ class BenchmarkOptions:
     """``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``."""
     precision: str = "auto"
     """``auto``, ``fp32``, ``bf16`` or ``fp16``."""
+    compile: bool | None = None
+    """Compile the net for the shapes of its tiles; None: record it where that pays, see ``deblurrer.running``."""
     tile: int | None = None
     """Side of a tile in pixels; 0: the whole image at once; None: from the free memory."""
     overlap: int | None = None

@@ -59,6 +59,8 @@ class DeblurOptions:
     """``local``: on this machine; ``ray``: on a Ray cluster."""
     precision: str = "auto"
     """``auto``, ``fp32``, ``bf16`` or ``fp16``."""
+    compile: bool | None = None
+    """Compile the net for the shapes of its tiles; None: record it where that pays, see ``deblurrer.running``."""
     tile: int | None = None
     """Side of a tile in pixels; 0: the whole photo at once; None: from the free memory."""
     overlap: int | None = None

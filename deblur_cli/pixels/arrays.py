@@ -1,11 +1,12 @@
 """Tiles of NumPy arrays, without torch; see ``tiles`` for what they are."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from deblur_cli.pixels import tiles
+from deblur_cli.pixels import mosaic, tiles
 from deblur_cli.pixels.tiles import Tile, TilePlan
 
 _Array = np.ndarray[Any, Any]
@@ -19,8 +20,8 @@ def run(
     start: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[int, _Array]]:
-    """Restore a photo tile by tile and deliver it in finished bands of arrays: :func:`tiles.run`."""
-    return tiles.run(_Numpy(), restore, read, plan, start=start, progress=progress)
+    """Restore a photo one tile after another, and deliver it in finished bands of arrays: :func:`mosaic.run`."""
+    return mosaic.run(NUMPY, partial(map, restore), read, plan, start=start, progress=progress)
 
 
 class _Numpy:
@@ -43,3 +44,7 @@ class _Numpy:
     def pad(self, piece: _Array, height: int, width: int) -> _Array:
         rows, columns = (tiles.reflected(*sizes) for sizes in zip(piece.shape[-2:], (height, width), strict=True))
         return piece[:, :, rows][:, :, :, columns]
+
+
+NUMPY = _Numpy()
+"""The library, for :func:`mosaic.run`."""

@@ -1,17 +1,14 @@
-"""Tiles: a photo of any size through a net that takes only certain sizes, within the memory of one row of tiles.
+"""Tiles: a photo of any size cut for a net that takes only certain sizes.
 
-The geometry (:func:`plan`, :func:`fit`) stands apart from the work (:func:`run`). All tiles have one size, so that a net meets
-one shape and none of them is a thin remainder. They begin and end on multiples of the net's stride: a tile is then restored
-on the same grid as the whole photo would be, and the two differ only by what the net sees beyond the tile's border.
-Nothing here knows a library of arrays; ``tiling`` does this with tensors, ``arrays`` with NumPy and without torch.
+This is the geometry; the work is that of ``mosaic``. All tiles have one size, so that a net meets one shape and none of them is
+a thin remainder. They begin and end on multiples of the net's stride: a tile is then restored on the same grid as the whole
+photo would be, and the two differ only by what the net sees beyond the tile's border.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
 
-_COLUMNS = 1024
 _SHAPES = 8
 """Widths that are looked at for each height."""
 
@@ -109,9 +106,14 @@ class Room:
     band: float
     """Of each pixel of the row of tiles at hand, in finished corrections."""
 
-    def taken(self, plan: TilePlan) -> float:
-        """What the tiles of ``plan`` need."""
-        return plan.tile_height * (plan.tile_width * self.tile + plan.width * self.band)
+    def taken(self, plan: TilePlan, batch: int = 1) -> float:
+        """What the tiles of ``plan`` need, ``batch`` of them in the net at once."""
+        return plan.tile_height * (batch * plan.tile_width * self.tile + plan.width * self.band)
+
+    def batch(self, plan: TilePlan) -> int:
+        """How many tiles of ``plan`` may be in the net at once, at least one."""
+        left = self.size - plan.tile_height * plan.width * self.band
+        return max(1, int(left / (plan.tile_height * plan.tile_width * self.tile)))
 
 
 def fit(
@@ -169,91 +171,6 @@ def _divisions(length: int, longest: int, overlap: int, multiple_of: int) -> Ite
             return
 
 
-class Arrays(Protocol):
-    """What the work asks of a library of arrays; (C, height, width) all of them, but for what is padded."""
-
-    def room(self, like: Any, rows: int, width: int) -> Any:
-        """New and not filled: (C, rows, width), channels, type and device those of ``like``.
-
-        Its memory has the channels last, as photos have them: every copy then runs straight through it.
-        """
-        ...
-
-    def copy(self, part: Any) -> Any:
-        """The same values in memory of their own."""
-        ...
-
-    def blend(self, old: Any, new: Any, share: list[float], *, dim: int) -> Any:
-        """Two views of the same pixels mixed, ``old`` by one minus ``share`` and ``new`` by ``share``, along ``dim``.
-
-        Where both are equal they stay so to the last bit, and at both ends it is exactly one of them.
-        """
-        ...
-
-    def pad(self, piece: Any, height: int, width: int) -> Any:
-        """(1, C, h, w) to (1, C, height, width), continued below and to the right by :func:`reflected`."""
-        ...
-
-
-def run(
-    arrays: Arrays,
-    restore: Callable[[Any], Any],
-    read: Callable[[Tile], Any],
-    plan: TilePlan,
-    *,
-    start: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-) -> Iterator[tuple[int, Any]]:
-    """Restore a photo tile by tile and deliver it in finished bands, top to bottom.
-
-    Holds one row of tiles, and of the row above what it shares with it, however tall the photo is.
-
-    Args:
-        arrays: the library that ``read`` and ``restore`` speak.
-        restore: maps (1, C, tile_height, tile_width) to the same shape.
-        read: gives a rectangle of the photo as (1, C, height, width) float32, any range.
-        plan: from :func:`plan`.
-        start: first row of the photo that is wanted; rows of tiles that lie above it are left out.
-        progress: called after each tile with the number of those done and of all.
-
-    Yields:
-        The top of a band and the band, (C, rows, width) float32. The bands follow one another without a gap from ``start``
-        to the photo's height. An identity ``restore`` gives the photo back, bit for bit.
-    """
-    above: Any = None
-    for index, top in enumerate(plan.rows):
-        bottom = min(top + plan.tile_height, plan.height)
-        if bottom <= start:
-            continue
-        done = index * len(plan.columns)
-        band = _band(
-            arrays, restore, read, plan, top, lambda count, done=done: progress and progress(done + count, plan.count)
-        )
-        if above is not None:
-            shared = above.shape[1]
-            share = ramp(shared, soft=plan.soft)
-            for left in range(0, plan.width, _COLUMNS):  # or what is mixed would be in memory three times
-                part = slice(left, left + _COLUMNS)
-                band[:, :shared, part] = arrays.blend(above[:, :, part], band[:, :shared, part], share, dim=1)
-            above = None
-        finished = plan.rows[index + 1] if index + 1 < len(plan.rows) else plan.height
-        above = arrays.copy(band[:, finished - top :])
-        if finished > start:
-            first = max(start, top)
-            yield first, band[:, first - top : finished - top]
-        del band  # or it would stay in memory while the next one is made
-
-
-def ramp(shared: int, *, soft: bool = True) -> list[float]:
-    """How much of the new tile there is at each of ``shared`` pixels: 0, then linear over the middle, then 1.
-
-    The outer parts belong to one tile alone, because next to its border a net is worst: a quarter on each side if ``soft``,
-    else seven sixteenths.
-    """
-    single = shared // 4 if soft else 7 * shared // 16
-    return [min(1.0, max(0.0, (place - single + 0.5) / (shared - 2 * single))) for place in range(shared)]
-
-
 def reflected(length: int, size: int) -> list[int]:
     """Indices 0 .. length - 1, back to 0, and so on, as often as it takes: ``size`` of them; a single one is repeated."""
     period = max(1, 2 * (length - 1))
@@ -305,34 +222,3 @@ def _division(length: int, tile: int, overlap: int, multiple_of: int) -> tuple[i
     shared = -(-overlap // multiple_of)
     count = -(-(whole - shared) // (limit - shared))
     return -(-(whole + (count - 1) * shared) // count) * multiple_of, count
-
-
-def _band(
-    arrays: Arrays,
-    restore: Callable[[Any], Any],
-    read: Callable[[Tile], Any],
-    plan: TilePlan,
-    top: int,
-    progress: Callable[[int], object],
-) -> Any:
-    """One row of tiles, restored and blended from left to right: (C, rows, width), cut to the photo."""
-    rows = min(plan.tile_height, plan.height - top)
-    band: Any = None
-    end = 0
-    for index, left in enumerate(plan.columns):
-        columns = min(plan.tile_width, plan.width - left)
-        piece = read(Tile(top, left, rows, columns))
-        if (rows, columns) != (plan.tile_height, plan.tile_width):
-            piece = arrays.pad(piece, plan.tile_height, plan.tile_width)
-        piece = restore(piece)[0, :, :rows, :columns]
-        if band is None:
-            band = arrays.room(piece, rows, plan.width)
-        if left < end:
-            share = ramp(end - left, soft=plan.soft)
-            band[:, :, left:end] = arrays.blend(band[:, :, left:end], piece[:, :, : end - left], share, dim=2)
-        band[:, :, end : left + columns] = piece[:, :, end - left :]
-        end = left + columns
-        progress(index + 1)
-    if band is None:
-        raise ValueError("a plan without tiles")
-    return band

@@ -1,14 +1,15 @@
 """Tiles of tensors; see ``tiles`` for what they are."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from deblur_cli.pixels import tiles
+from deblur_cli.pixels import mosaic, tiles
 from deblur_cli.pixels.tiles import Room, Tile, TilePlan, fit, plan, smallest_tile
 
-__all__ = ["Room", "Tile", "TilePlan", "fit", "plan", "run", "smallest_tile"]
+__all__ = ["TENSORS", "Room", "Tile", "TilePlan", "fit", "plan", "run", "smallest_tile"]
 
 
 def run(
@@ -19,8 +20,8 @@ def run(
     start: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
-    """Restore a photo tile by tile and deliver it in finished bands of tensors: :func:`tiles.run`."""
-    return tiles.run(_Tensors(), restore, read, plan, start=start, progress=progress)
+    """Restore a photo one tile after another, and deliver it in finished bands of tensors: :func:`mosaic.run`."""
+    return mosaic.run(TENSORS, partial(map, restore), read, plan, start=start, progress=progress)
 
 
 class _Tensors:
@@ -36,10 +37,16 @@ class _Tensors:
         # ``lerp`` keeps what is equal, and is exact at both ends.
         shape = [1] * new.dim()
         shape[dim] = new.shape[dim]
-        return torch.lerp(old, new, torch.tensor(share).to(new).view(shape))
+        # Pinned, or a GPU would have to finish all that it was given before the host goes on.
+        weights = torch.tensor(share, dtype=new.dtype, pin_memory=new.is_cuda).to(new.device, non_blocking=True)
+        return torch.lerp(old, new, weights.view(shape))
 
     def pad(self, piece: Tensor, height: int, width: int) -> Tensor:
         for dim, size in ((-2, height), (-1, width)):
             places = torch.tensor(tiles.reflected(piece.shape[dim], size), device=piece.device)
             piece = piece.index_select(dim, places)
         return piece
+
+
+TENSORS = _Tensors()
+"""The library, for :func:`mosaic.run`."""

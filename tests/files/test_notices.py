@@ -15,9 +15,10 @@ from deblur_cli.files.origins import notice
 from deblur_cli.nets.mprnet import MPRNet, MPRNetConfig
 
 
+@pytest.mark.parametrize("command", ["restore", "convert"])
 @pytest.mark.parametrize("named", [True, False], ids=["row", "path"])
 def test_that_weights_are_not_for_commerce_is_said_once(
-    named: bool, hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    named: bool, command: str, hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "mprnet.pth"
     torch.save(MPRNet(MPRNetConfig(width=4, growth=2, stages=1)).state_dict(), path)
@@ -38,9 +39,13 @@ trained_on = "nothing"
 '''
     )
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "photo.png")
-    said = ["--weights", "mine", "--weights-list", str(listed)] if named else ["--weights", str(path)]
+    name = ["mine", "--weights-list", str(listed)] if named else [str(path)]
+    words = {
+        "restore": [str(tmp_path / "photo.png"), "--device", "cpu", "--weights", *name],
+        "convert": ["weights", "convert", "-o", str(tmp_path / "ours.safetensors"), *name],
+    }
     with pytest.raises(SystemExit) as stop:
-        main([str(tmp_path / "photo.png"), *said, "--device", "cpu"])
+        main(words[command])
     assert not stop.value.code
     told = [line for line in capsys.readouterr().err.splitlines() if "commercial use" in line]
     assert len(told) == 1

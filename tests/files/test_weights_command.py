@@ -419,8 +419,28 @@ def test_a_hub_that_does_not_let_us_publish_is_told(
     told = capsys.readouterr().err
     assert f"Nothing was published at {hub.url}/{repository}: {said}." in told
     assert "hf auth login" in told
+    assert "hf repos delete" not in told  # there is nothing to take away
     assert "hf_wrong" not in told
     assert hub.repositories == {}
+
+
+@pytest.mark.parametrize("ours", [True, False], ids=["made", "found"])
+def test_a_repository_that_a_failure_leaves_empty_is_told_and_how_it_goes_away(
+    ours: bool, hub: Hub, tiny: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    hub.refused = "The card is wrong."
+    if not ours:
+        hub.repositories["owner/net"] = Repository(private=True)
+    words = ("weights", "publish", str(tiny), "--repo", "owner/net", "--licence", "MIT")
+    assert code_of(*words) == 4
+    told = capsys.readouterr().err
+    assert "Nothing was published" in told
+    assert "The card is wrong." in told
+    assert ("The repository that was made for it is there, and empty." in told) is ours
+    assert (f"hf repos delete owner/net removes it, as does {hub.url}/owner/net/settings." in told) is ours
+    hub.refused = ""
+    assert code_of(*words) == 0  # it is used
 
 
 def test_what_others_published_is_fetched_and_converted_and_restores_photos_alike(hub: Hub, capsys) -> None:
@@ -438,7 +458,7 @@ def test_what_others_published_is_fetched_and_converted_and_restores_photos_alik
     assert (made["net"], made["licence"]) == ("nafnet", "MIT")
     assert made["parameters"] == sum(each.numel() for each in net.state_dict().values())
     assert f"fetching {address}" in told.err
-    assert code_of("weights", "convert", address, "-o", "ours.safetensors") == 3
+    assert code_of("weights", "convert", address, "-o", "ours.safetensors") == 2
     assert code_of("weights", "convert", address, "-o", "ours.safetensors", "--overwrite", "--offline", "-q") == 0
     assert code_of("weights", "convert", address, "-o", "ours.pth") == 2
     assert code_of("weights", "convert", "ours.safetensors", "-o", "again.safetensors") == 4
