@@ -17,7 +17,7 @@ from deblur_cli.files import teachers
 from deblur_cli.nets import teacher as teaching
 from deblur_cli.nets import vgg
 from deblur_cli.nets.bdirnet import Distilled
-from deblur_cli.nets.motion import transfer
+from deblur_cli.nets.motion import WAVES, transfer
 from deblur_cli.nets.prior import PriorMaps
 from deblur_cli.nets.teacher import Teacher
 from deblur_cli.nets.vgg import VGG19Features
@@ -171,7 +171,7 @@ class MotionObjective:
         Args:
             net: the prior.
             blurred: (N, 3, H, W) in [0, 1].
-            sharp: what stands here in the place of sharp images: (N, half), the true kernels.
+            sharp: what stands here in the place of sharp images: (N, h, w, half), the true kernels of the cells.
 
         Returns:
             The terms ``transfer``, at the sixty waves, and ``anywhere``, at the others; the loss is the mean over all.
@@ -181,9 +181,9 @@ class MotionObjective:
         waves = self._waves[torch.randint(len(self._waves), (_MORE,))].to(blurred.device)
         with torch.autocast(blurred.device.type, enabled=False):
             matrix = shaking.cosines(self._radius, waves)
-            fixed = (transfer(found) - transfer(sharp)[:, None, None]).abs().mean()
-            more = (found.float() @ matrix - (sharp @ matrix)[:, None, None]).abs().mean()
-        share = _MORE / (_MORE + transfer(sharp[:1]).shape[-1])
+            fixed = (transfer(found) - transfer(sharp)).abs().mean()
+            more = (found.float() @ matrix - sharp @ matrix).abs().mean()
+        share = _MORE / (_MORE + WAVES)
         terms = {"transfer": fixed.detach(), "anywhere": more.detach()}
         return Losses(torch.lerp(fixed, more, share), terms)
 

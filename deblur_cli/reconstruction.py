@@ -37,6 +37,11 @@ def psnr_of_final(restored: Sequence[Tensor], sharp: Tensor) -> Tensor:
     return distances.psnr_loss(restored[0], sharp)
 
 
+def bounded_psnr_of_final(restored: Sequence[Tensor], sharp: Tensor) -> Tensor:
+    """Minus the PSNR of the final image, of which what is beyond 40 dB hardly counts: sharp crops would rule the others."""
+    return distances.psnr_loss(restored[0], sharp, eps=1e-4)
+
+
 def psnr_of_stages(restored: Sequence[Tensor], sharp: Tensor) -> Tensor:
     """Half of minus the PSNR, summed over both stages: HINet."""
     return 0.5 * _summed(distances.psnr_loss, restored, [sharp] * len(restored))
@@ -104,6 +109,10 @@ RECONSTRUCTIONS: Mapping[str, Reconstruction] = MappingProxyType(
     }
 )
 """By the names of :data:`deblur_cli.nets.NETS`; BDIRNet's has more to it, see :class:`deblur_cli.objective.BlurDistilling`."""
+
+
+CHOSEN: Mapping[str, Reconstruction] = MappingProxyType({"l1": l1_of_final, "psnr": bounded_psnr_of_final})
+"""What may be trained for in place of a net's own: each compares final images only."""
 
 
 def _summed(distance: _Distance, restored: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:

@@ -6,13 +6,15 @@
 camera-shake kernels (Levin et al. CVPR 2009). Every image appears once in every class: ``mild``, ``medium`` and ``severe``
 shake (paths of 2-7, 7-15 and 15-40 px), ``object`` (something moves by itself), ``kernel`` (a measured kernel), and
 ``still`` (not blurred: what a photograph that is sharp already must survive). Half of the images carry sensor noise, half went
-through JPEG. The names begin with the class, so that ``deblur benchmark --dataset pairs`` scores each class.
+through JPEG; with ``--clean`` none carries noise and none went through JPEG, and all else is the same. The names begin with the
+class, so that ``deblur benchmark --dataset pairs`` scores each class.
 
-This is a script and not a test: run it by hand. Needs ``pip install scipy h5py`` to read MATLAB files.
+This is a script and not a test: run it by hand. Needs scipy and h5py, of the ``dev`` extra, to read MATLAB files.
 """
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,12 +69,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("--images", "--kernels", "--out"):
         parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("--clean", action="store_true")
     words = parser.parse_args()
     images = sorted(words.images.rglob("*.png"))
     if not images or not words.kernels.is_dir():
         sys.exit(f"{words.images} holds no PNG or {words.kernels} is no folder: name the sharp images and the kernels.")
     kernels = read_kernels(words.kernels)
-    for order, (name, recipe) in enumerate(CLASSES.items()):
+    camera = {"noise": 0.0, "jpeg": 0.0} if words.clean else {}
+    for order, (name, usual) in enumerate(CLASSES.items()):
+        recipe = replace(usual, **camera)
         for index, path in enumerate(images):
             generator = synthetic.generator(order, index)
             sharp = read(path)

@@ -103,6 +103,21 @@ def test_a_moving_object_mixes_with_what_is_behind_it() -> None:
     assert between > ((sharp > 0.1) & (sharp < 0.9)).float().mean()
 
 
+def test_a_skewed_lot_favours_short_paths_and_an_even_one_is_the_former() -> None:
+    sharp = torch.rand(1, 3, 160, 160, generator=torch.Generator().manual_seed(0))
+    plain = blurring.Recipe(max_length=24, still=0, objects=0, noise=0, jpeg=0, lights=0, defocus=0)
+
+    def change(skew: float) -> float:
+        total = 0.0
+        for seed in range(8):
+            lot = torch.Generator().manual_seed(seed)
+            blurred, still = blurring.blur(sharp, sharp, replace(plain, skew=skew), lot)
+            total += float((blurred - still).abs().mean())
+        return total
+
+    assert change(3.0) < change(1.0) < change(0.3)
+
+
 def test_a_movement_is_at_rest_at_its_middle_sample() -> None:
     drawn = motion.draw(torch.tensor([20.0, 5.0]), 16, torch.Generator().manual_seed(0))
     for track in (drawn.shift, drawn.roll, drawn.tilt, drawn.zoom):

@@ -1,6 +1,7 @@
 """``deblur train --backbone NAME`` for every name, and beginnings from what the authors published; on tiny dials."""
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -159,6 +160,21 @@ def test_the_factor_is_one_without_a_new_prior_and_what_was_said(
     learner = run_of(tmp_path / "run", folder=folder, backbone="mimo-unet", init=str(file), steps=1, **said)
     brought = {learner["factors"][key] for key in learner["factors"] if not key.startswith(("prior.", "embed."))}
     assert brought == {factor}
+
+
+def test_a_resumed_run_still_says_what_it_began_from(folder: Path, tmp_path: Path) -> None:
+    file = published(tmp_path / "the authors' own.pkl", built("mimo-unet"))
+    out = tmp_path / "run"
+    said = {"folder": folder, "backbone": "mimo-unet", "prior": False}
+    run_of(out, **said, init=str(file), init_rate=0.5, steps=1)
+    before = checkpoint.read_label(out / "last.safetensors").made_with
+    for steps in (2, 3):
+        events = list(train.run(options(**said, out=out, steps=steps, resume=True)))
+        started = next(event for event in events if isinstance(event, Started))
+        assert not {"init", "init_rate"} & started.changed.keys()
+        after = checkpoint.read_label(out / "last.safetensors").made_with
+        assert {"--init", "the authors' own.pkl", "--init-rate", "0.5", f"{steps}"} <= set(shlex.split(after))
+        assert sorted(shlex.split(after)) == sorted(shlex.split(before.replace("--steps 1", f"--steps {steps}")))
 
 
 def test_a_checkpoint_of_ours_that_has_its_prior_learns_at_the_whole_rate(folder: Path, tmp_path: Path) -> None:

@@ -255,9 +255,13 @@ def test_a_step_without_a_finite_gradient_changes_nothing_but_the_count(optimise
 
 def test_gradients_that_stay_broken_end_the_run_and_name_the_last_good_state(tmp_path: Path) -> None:
     objective = Breaking(*range(4, 100))
-    with pytest.raises(DeblurError, match=r"last \d+ steps had no finite gradient.*step 0.*last good") as caught:
+    with pytest.raises(DeblurError, match=r"last \d+ steps had no finite gradient.*Nothing was saved before") as caught:
         list(fit(tmp_path, objective=objective, dials={"steps": 50, "patience": 5}))
     assert "--clip" in caught.value.hint
+    assert "--resume" not in caught.value.hint
+    with pytest.raises(DeblurError, match=r"The state of step 7 in .* is the last good one") as caught:
+        list(fit(tmp_path, objective=Breaking(*range(4, 100)), dials={"steps": 50, "patience": 5, "save_minutes": 0}))
+    assert "--resume" in caught.value.hint
 
 
 def test_a_state_survives_a_disk_that_is_full(tmp_path: Path) -> None:

@@ -49,7 +49,11 @@ SAID: dict[str, Any] = {
     "save_every": option(RUN, "--save-every", metavar="TIME", help="Time between two saves."),
     "log_every": option(RUN, "--log-every", metavar="N", help="Steps between two lines of the log."),
     "tensorboard": option(RUN, "--tensorboard", help="Write TensorBoard's events too."),
+    "shaken": option(
+        BLUR, "--shaken", metavar="0..1", help="Share of batches that move as one piece: fast to make, never reused."
+    ),
     "max_blur": option(BLUR, "--max-blur", metavar="PX", help="Longest motion."),
+    "blur_skew": option(BLUR, "--blur-skew", metavar="X", help="1 draws its lengths evenly, 2 favours short ones."),
     "still": option(BLUR, "--still", metavar="0..1", help="Share of pairs without any blur."),
     "objects": option(
         BLUR, "--objects", metavar="0..1", help="Share of blurred crops with something that moves by itself."

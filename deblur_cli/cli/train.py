@@ -52,6 +52,9 @@ _SAID: dict[str, Any] = {
     "teacher": option(_NET, "--teacher", metavar="FAMILY:NAME", help="timm:NAME, torchvision:NAME or asl:tresnet_l."),
     "teacher_weights": option(_NET, "--teacher-weights", metavar="FILE", help="Its weights; else its library's."),
     "reading": option(_NET, "--reading", metavar="NAME", help="Of eq. 2: mse, literal or reviewkd."),
+    "loss": option(
+        _NET, "--loss", metavar="l1|psnr", help="Of the final image; else the reconstruction loss of the net's paper."
+    ),
     "perceptual": option(
         _NET,
         "--perceptual",

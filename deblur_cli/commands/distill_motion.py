@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,7 +15,7 @@ from deblur_cli.nets.motion import NODE, MotionConfig, MotionPrior
 from deblur_cli.objective import MotionObjective
 from deblur_cli.options.distill_motion import DistillMotionOptions
 from deblur_cli.pixels import blurring, shaking
-from deblur_cli.trainer import machine, words
+from deblur_cli.trainer import machine, start, words
 from deblur_cli.trainer.crew import gathered
 from deblur_cli.trainer.data import Data, DataDials
 from deblur_cli.trainer.profile import profile
@@ -43,7 +44,8 @@ def run(options: DistillMotionOptions, *, started: float | None = None) -> Itera
     machine.use_threads(options.threads)
     with gathered(machine.device_of(options.device)) as crew:
         torch.manual_seed(options.seed)
-        config = _motion_of(options)
+        begun = None if options.motion_weights is None else checkpoint.load(Path(options.motion_weights))
+        config = _motion_of(options, begun)
         crop = words.crop_of(options, options.recipe, NODE)
         recipe = _shaking_of(options)
         data = _data(options, crop)
@@ -60,7 +62,9 @@ def run(options: DistillMotionOptions, *, started: float | None = None) -> Itera
             return
         net = MotionPrior(config).to(crew.device)
         net.noise.requires_grad_(requires_grad=False)  # only a net that is guided can tell what this is to be
-        if not options.resume:
+        if begun is not None:
+            start.fill_motion(net, begun, str(options.motion_weights))
+        elif not options.resume:
             # All the slots: every process of a crew, and one alone, come to the same numbers.
             acquaint(net, photographs(range(plan.batch)), max(1, _ACQUAINTED // plan.batch))
         aim = MotionObjective(config.radius)
@@ -84,14 +88,17 @@ def run(options: DistillMotionOptions, *, started: float | None = None) -> Itera
         )
 
 
-def _motion_of(options: DistillMotionOptions) -> MotionConfig:
-    """The dials of the motion prior that the preset's net has."""
-    moving = {name: motion for name, (_, config) in nets.PRESETS.items() if (motion := getattr(config, "motion", None))}
+def _motion_of(options: DistillMotionOptions, begun: checkpoint.Checkpoint | None) -> MotionConfig:
+    """The dials of the motion prior that the preset's net has, or of that which is gone on from."""
+    moving = {name: config for name, (_, config) in nets.PRESETS.items() if hasattr(config, "motion")}
     if options.preset not in moving:
         raise UsageError(
             f"--preset {options.preset} is none with a motion prior: {', '.join(moving)}.", "Choose one of these."
         )
-    config: MotionConfig = moving[options.preset]
+    chosen: Any = moving[options.preset]
+    if begun is not None:
+        chosen = start.with_motion_of(chosen, begun, str(options.motion_weights))
+    config: MotionConfig = chosen.motion
     if options.max_blur > 2 * config.radius:
         raise UsageError(
             f"--max-blur {options.max_blur:g} is more than this prior can see: {2 * config.radius} px.",
@@ -101,7 +108,7 @@ def _motion_of(options: DistillMotionOptions) -> MotionConfig:
 
 
 def _shaking_of(options: DistillMotionOptions) -> shaking.Shaking:
-    said = {name: getattr(options, name) for name in ("still", "trembling", "noise", "read_noise", "jpeg")}
+    said = {name: getattr(options, name) for name in ("still", "objects", "trembling", "noise", "read_noise", "jpeg")}
     return shaking.Shaking(longest=options.max_blur, **said)
 
 

@@ -15,7 +15,7 @@ from deblur_cli.errors import DeblurError, UsageError, WeightsError
 from deblur_cli.files import checkpoint
 from deblur_cli.nets.teacher import Teacher
 from deblur_cli.options.train import TrainOptions
-from deblur_cli.reconstruction import RECONSTRUCTIONS
+from deblur_cli.reconstruction import CHOSEN, RECONSTRUCTIONS
 from deblur_cli.trainer import augmented, machine, start, words
 from deblur_cli.trainer.crew import Crew, gathered
 from deblur_cli.trainer.data import Data, DataDials
@@ -128,7 +128,7 @@ def _begin(options: TrainOptions, name: str, config: Any, crew: Crew) -> _Begun:
     _fill(options, net, prior, motion)
     kind = objective.BlurDistilling if name == "bdirnet" else objective.DeblurObjective
     aim = kind(
-        reconstruction=RECONSTRUCTIONS[name],
+        reconstruction=CHOSEN[options.loss] if options.loss else RECONSTRUCTIONS[name],
         features=objective.open_features(_perceptual(options), device=crew.device),
         teacher=teacher,
         alpha=options.alpha,
@@ -167,7 +167,7 @@ def _fill(
     if semantic is not None:
         start.fill_prior(net, semantic, str(options.prior_weights))
     if moving is not None:
-        start.fill_motion(net, moving, str(options.motion_weights))
+        start.fill_motion(net.get_submodule("motion"), moving, str(options.motion_weights))
     for frozen, part in ((options.freeze_prior, "prior"), (options.freeze_motion, "motion")):
         if frozen:
             net.get_submodule(part).requires_grad_(requires_grad=False)

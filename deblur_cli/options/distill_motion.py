@@ -12,7 +12,8 @@ _RECIPE = Recipe(
 MEANINGLESS = {
     "blur_key": "blur",
     "subset": False,
-    "objects": 0.3,
+    "blur_skew": 1.0,
+    "shaken": 0.0,
     "kernels": None,
     "kernel_share": 0.2,
     "reuse": 8,
@@ -30,6 +31,8 @@ class DistillMotionOptions(RunOptions):
     """``photos``: nothing else can be shaken."""
     preset: str = "motion-unet"
     """The net whose motion prior is trained: it gives the prior its size."""
+    motion_weights: str | None = None
+    """A motion prior to go on from, dials and all; else a new one."""
     still: float = 0.06
     """Share of crops that are not blurred at all."""
     trembling: float = 0.25

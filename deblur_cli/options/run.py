@@ -94,6 +94,10 @@ class RunOptions:
     """Synthesised pairs held at a time."""
     max_blur: float = 40.0
     """Longest motion of synthesised blur, in pixels."""
+    blur_skew: float = 1.0
+    """1 draws the lengths of motion evenly; more favours short ones: the power to which the lot is raised."""
+    shaken: float = 0.0
+    """Share of batches whose crops are shaken as one piece: made many times faster, and none is used twice."""
     still: float = 0.1
     """Share of synthesised pairs that are not blurred at all."""
     objects: float = 0.3
@@ -170,9 +174,11 @@ class RunOptions:
             _at_least(self, name, 0)
         for name in ("longest", "max_blur", "final_lr", "room", "read_noise"):
             _at_least(self, name, 0)
-        for name in ("ema", "noise", "jpeg", "still", "objects", "trembling", "kernel_share"):
+        for name in ("ema", "noise", "jpeg", "still", "objects", "trembling", "kernel_share", "shaken"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{_flag(name)} {getattr(self, name):g} is not between 0 and 1.", "Leave it out.")
+        if self.blur_skew <= 0:
+            raise UsageError(f"--blur-skew {self.blur_skew:g} is not positive.", "Leave it out.")
         if self.lr is not None and self.lr <= 0:
             raise UsageError(f"--lr {self.lr:g} is not positive.", "Leave it out for the recipe's.")
 

@@ -8,6 +8,7 @@ from deblur_cli.options.run import RunOptions
 
 FUSIONS = ("sat", "add", "concat")
 READINGS = ("mse", "literal", "reviewkd")
+LOSSES = ("l1", "psnr")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +49,8 @@ class TrainOptions(RunOptions):
     """A file with the teacher's weights; None: those that its library publishes."""
     reading: str = "mse"
     """How eq. 2 is read: ``mse``, ``literal`` or ``reviewkd``."""
+    loss: str | None = None
+    """``l1`` or ``psnr`` of the final image; None: the reconstruction loss of the backbone's paper."""
     perceptual: str | None = None
     """``vgg19``, ``none``, or a file with VGG19's weights; None: the recipe's."""
     alpha: float = 0.01
@@ -67,7 +70,12 @@ class TrainOptions(RunOptions):
         return recipe_of(self.backbone, self.preset)
 
     def _check_words(self) -> None:
-        for flag, value, known in (("--fusion", self.fusion, FUSIONS), ("--reading", self.reading, READINGS)):
+        chosen = (
+            ("--fusion", self.fusion, FUSIONS),
+            ("--reading", self.reading, READINGS),
+            ("--loss", self.loss, LOSSES),
+        )
+        for flag, value, known in chosen:
             if value is not None and value not in known:
                 raise UsageError(
                     f"{flag} {value} is not one of {', '.join(known)}.", f"Choose one, such as {known[0]}."

@@ -22,7 +22,9 @@ class Recipe:
     min_length: float = 0.0
     """Shortest path of the camera over the exposure, in pixels."""
     max_length: float = 40.0
-    """Longest path, in pixels; lengths are drawn evenly between the two."""
+    """Longest path, in pixels."""
+    skew: float = 1.0
+    """1 draws lengths evenly between the two; more favours short ones: it is the power to which the lot is raised."""
     still: float = 0.1
     """Share of crops that are not blurred at all."""
     objects: float = 0.3
@@ -75,7 +77,8 @@ def blur(
     edge = margin(recipe)
     count = sharp.shape[0]
     chance = torch.rand(count, 4, generator=generator)
-    lengths = recipe.min_length + torch.rand(count, generator=generator) * (recipe.max_length - recipe.min_length)
+    share = torch.rand(count, generator=generator) ** recipe.skew
+    lengths = recipe.min_length + share * (recipe.max_length - recipe.min_length)
     lengths = torch.where(chance[:, 0] < recipe.still, 0.0, lengths)
     shaken = torch.zeros(count, dtype=torch.bool)
     if kernels:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from deblur_cli.pixels import camera, motion
 
@@ -22,6 +23,10 @@ _SHORT, _MIDDLE, _LONG = (2.0, 7.0), (5.0, 16.0), 12.0
 """Lengths in pixels; the longest of the third kind is the recipe's."""
 _SHARES = (0.35, 0.7)
 """Where the first kind of length ends, and the second."""
+_BULK = (0.12, 0.5)
+"""Half axes of something that moves by itself, as shares of the crop's side."""
+_SOFT = 4.0
+"""Pixels over which it fades into what is behind it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +39,8 @@ class Shaking:
     """Share of crops that do not move."""
     trembling: float = 0.25
     """Share of crops whose path winds, where others sweep."""
+    objects: float = 0.3
+    """Share of crops in part of which something moves by itself."""
     linear: float = 0.5
     """Share of crops averaged in linear light; the others as sRGB values."""
     noise: float = 0.5
@@ -118,17 +125,26 @@ def expose(image: Tensor, paths: Tensor) -> Tensor:
         paths: (N, K, 2): by how far each pixel looks to the right and down at each time sample, in pixels.
 
     Returns:
-        (N, C, H, W); between pixels the image is what its spectrum says, so that it may leave its range a little.
+        (N, C, H, W). Between pixels the image is taken for linear, as :mod:`deblur_cli.pixels.blurring` takes it: both kinds
+        of blur are then one, and :func:`even_kernels` are those that blur.
     """
     height, width = image.shape[2:]
     x, y = paths.to(image.device).unbind(-1)
     down = torch.fft.fftfreq(height, device=image.device)
     across = torch.fft.rfftfreq(width, device=image.device)
-    rows, columns = 2 * math.pi * down[:, None] * y[:, None], 2 * math.pi * x[:, :, None] * across
-    ones = torch.ones((), device=image.device)
-    response = torch.polar(ones.expand_as(rows), rows) @ torch.polar(ones.expand_as(columns), columns)
+    response = _looks(down, y).transpose(1, 2) @ _looks(across, x)
     seen = torch.fft.rfft2(image) * (response / paths.shape[1])[:, None]
     return torch.fft.irfft2(seen, s=(height, width))[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
+
+
+def _looks(waves: Tensor, offsets: Tensor) -> Tensor:
+    """(N, K, F) complex: what ``waves`` (F,), in cycles per pixel, are at ``offsets`` (N, K) from where they are 1."""
+    turn = (2 * math.pi * waves).to(torch.float32)
+    whole = offsets.floor()
+    part = (offsets - whole)[..., None]
+    phase = whole[..., None] * turn
+    one = torch.ones((), device=turn.device)
+    return torch.polar(one.expand_as(phase), phase) * torch.lerp(one + 0j, torch.polar(one.expand_as(turn), turn), part + 0j)
 
 
 def photograph(sharp: Tensor, paths: Tensor, recipe: Shaking, generator: torch.Generator) -> Tensor:
@@ -165,3 +181,41 @@ def photograph(sharp: Tensor, paths: Tensor, recipe: Shaking, generator: torch.G
             seen = camera.jpeg(seen, quality=wanted, halve_colour=len(parts) % 2 == 0)
         parts.append(seen)
     return torch.cat(parts).mul_(255).round_().div_(255)
+
+
+def intrude(
+    blurred: Tensor, kernels: Tensor, recipe: Shaking, generator: torch.Generator, *, cell: int
+) -> tuple[Tensor, Tensor]:
+    """Crops into some of which an oval of the next crop has moved, by that one's own path.
+
+    Args:
+        blurred: (N, 3, H, W), H and W multiples of ``cell``.
+        kernels: (N, half), of each crop.
+        recipe: how many.
+        generator: a CPU generator; the only source of chance.
+        cell: pixels that share a kernel.
+
+    Returns:
+        The crops, (N, 3, H, W), and the kernels of their cells, (N, H / cell, W / cell, half): where an oval covers a part of a
+        cell, that part of its kernel is the oval's.
+    """
+    count, _, height, width = blurred.shape
+    lots = torch.rand(count, 6, generator=generator)
+    low, high = _BULK
+    sides = torch.tensor([height, width], dtype=torch.float32)
+    middle = lots[:, 1:3] * sides
+    axes = (low + lots[:, 3:5] * (high - low)) * sides.min()
+    angle = lots[:, 5] * math.pi
+    y, x = (torch.arange(side, dtype=torch.float32) for side in (height, width))
+    down = (y - middle[:, :1])[:, :, None]
+    across = (x - middle[:, 1:])[:, None, :]
+    cosine, sine = angle.cos()[:, None, None], angle.sin()[:, None, None]
+    long = (across * cosine + down * sine) / axes[:, 0, None, None]
+    broad = (down * cosine - across * sine) / axes[:, 1, None, None]
+    # How far inside the rim a pixel lies, in pixels, nearly; half in and half out on the rim.
+    inside = (1 - (long.square() + broad.square()).sqrt()) * axes.amin(1)[:, None, None]
+    cover = (inside / _SOFT + 0.5).clamp(0, 1) * (lots[:, 0] < recipe.objects)[:, None, None]
+    cover = cover[:, None].to(blurred.device)
+    mixed = torch.lerp(blurred, blurred.roll(1, 0), cover)
+    shares = F.avg_pool2d(cover, cell).permute(0, 2, 3, 1)
+    return mixed, torch.lerp(kernels[:, None, None], kernels.roll(1, 0)[:, None, None], shares)

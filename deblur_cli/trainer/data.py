@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from deblur_cli.errors import InputError
 from deblur_cli.files import kernels, pairs, photos
-from deblur_cli.pixels import blurring
+from deblur_cli.pixels import blurring, shaking
 from deblur_cli.trainer.crew import Crew
 from deblur_cli.trainer.folder import FolderPairs, check_sizes
 from deblur_cli.trainer.pool import PoolDials, PooledPhotos
+from deblur_cli.trainer.shaken import PartlyShaken, ShakenPhotos
 from deblur_cli.trainer.sources import DevicePhotos, PairSource
 from deblur_cli.trainer.validation import View, from_pairs, from_photos
 
@@ -40,6 +41,7 @@ class DataDials:
     pool_size: int = 1024
     room: int = 96
     max_blur: float = 40.0
+    blur_skew: float = 1.0
     still: float = 0.1
     objects: float = 0.3
     trembling: float = 0.0
@@ -48,12 +50,19 @@ class DataDials:
     jpeg: float = 0.4
     kernels: str | None = None
     kernel_share: float = 0.2
+    shaken: float = 0.0
 
     @property
     def recipe(self) -> blurring.Recipe:
         """Of synthesised blur."""
         same = {name: getattr(self, name) for name in ("still", "objects", "trembling", "noise", "read_noise", "jpeg")}
-        return blurring.Recipe(max_length=self.max_blur, kernels=self.kernel_share, **same)
+        return blurring.Recipe(max_length=self.max_blur, skew=self.blur_skew, kernels=self.kernel_share, **same)
+
+    @property
+    def shaking(self) -> shaking.Shaking:
+        """The same, of crops that are shaken as one piece."""
+        same = {name: getattr(self, name) for name in ("still", "objects", "trembling", "noise", "read_noise", "jpeg")}
+        return shaking.Shaking(longest=self.max_blur, **same)
 
     @property
     def threads(self) -> int:
@@ -139,6 +148,23 @@ class Data:
         album = self._album
         if album is None:
             raise ValueError("there are neither pairs nor photographs")
+        scenes = self._scenes(album, batch=batch, seed=seed, crew=crew)
+        if not self._dials.shaken:
+            return scenes
+        shaken = ShakenPhotos(
+            album,
+            self._dials.shaking,
+            crop=self._crop,
+            radius=shaking.MARGIN,
+            slots=slots,
+            seed=seed,
+            device=crew.device,
+        )
+        return PartlyShaken(scenes, shaken, share=self._dials.shaken, seed=seed)
+
+    def _scenes(self, album: photos.Album, *, batch: int, seed: int, crew: Crew) -> PairSource:
+        """Pairs made of photographs, in which the camera turns and things move by themselves."""
+        slots = crew.shard(batch)
         if crew.device.type != "cpu":
             return DevicePhotos(
                 album,

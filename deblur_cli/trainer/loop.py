@@ -13,6 +13,7 @@ from torch import nn
 from deblur_cli.errors import DeblurError, InputError, UsageError
 from deblur_cli.files import checkpoint
 from deblur_cli.trainer.clock import Clock
+from deblur_cli.trainer.course import Course
 from deblur_cli.trainer.crew import Crew
 from deblur_cli.trainer.events import Saved, Started, Step, Stopped, Unsaved, Validated
 from deblur_cli.trainer.feed import Feed
@@ -133,6 +134,9 @@ class _Run:
     step: int = 0
     best: float | None = None
     changed: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    course: Course = field(default_factory=Course)
+    read_step: int = 0
+    """When the losses were last read."""
     saved: float = field(default_factory=time.monotonic)
     """When the state was last written, or tried to be."""
     saved_step: int = 0
@@ -146,10 +150,13 @@ class _Run:
         found = load(self.out, net=self.label.net, config=self.label.config)
         self.learner.restore(found.learner)
         self.step = self.saved_step = found.step
+        self.read_step = found.step - found.step % self.plan.log_every
         before = found.dials
         same = all(before.get(name) == self.dials.get(name) for name in _SCORING)
         self.best = found.best if same else None
         self.changed = {name: (before[name], now) for name, now in self.dials.items() if before.get(name, now) != now}
+        # Other data or another objective have losses of their own.
+        self.course = Course() if self.changed else Course.restored(found.course)
 
     def events(self) -> Iterator[Event]:
         """Run until finished or stopped."""
@@ -198,11 +205,8 @@ class _Run:
     def _measured(self, feed: Feed) -> Step:
         losses, skipped, row = self.learner.read()
         if row >= self.plan.patience:
-            raise DeblurError(
-                f"The last {row} steps had no finite gradient: the run has diverged at step {self.step:,}. The state of step "
-                f"{self.saved_step:,} in '{path_in(self.out)}' is the last good one.",
-                "Go on from it with --resume and a smaller --lr, with --clip 0.5, or with --precision fp32.",
-            )
+            raise self._diverged(f"The last {row} steps had no finite gradient")
+        self._watch(losses["total"])
         gradient = losses.pop("gradient")
         pace, waiting = self.clock.read(self.step, feed.waited)
         return Step(
@@ -215,6 +219,25 @@ class _Run:
             waiting=waiting,
             seconds_left=(self.plan.steps - self.step) * self.plan.batch / pace,
             skipped=skipped,
+        )
+
+    def _watch(self, loss: float) -> None:
+        """Give up a run whose loss climbs and climbs; its numbers may stay finite to the end."""
+        steps, self.read_step = self.step - self.read_step, self.step
+        if self.step - steps < self.plan.warmup or not math.isfinite(loss):
+            return
+        self.course.note(loss, steps)
+        if self.course.lost:
+            best, last = self.course.best, self.course.last
+            raise self._diverged(f"The loss has climbed from {best:.3g} to {last:.3g} and stays there")
+
+    def _diverged(self, why: str) -> DeblurError:
+        good = f"The state of step {self.saved_step:,} in '{path_in(self.out)}' is the last good one."
+        return DeblurError(
+            f"{why}: the run has diverged at step {self.step:,}. {good if self.saved_step else 'Nothing was saved before.'}",
+            "Go on from it with --resume and a smaller --lr, with --clip 0.5, or with --precision fp32."
+            if self.saved_step
+            else "Begin anew with a smaller --lr, with --clip 0.5, or with --precision fp32.",
         )
 
     def _validated(self, validation: Validation) -> Iterator[Validated | Unsaved]:
@@ -231,7 +254,12 @@ class _Run:
             yield trouble
 
     def _due_to_save(self) -> bool:
-        return self.crew.writes and time.monotonic() - self.saved > self.plan.save_minutes * 60
+        # What is saved is to be gone on from: a loss that climbs may be the beginning of the end.
+        return (
+            self.crew.writes
+            and not self.course.climbing
+            and time.monotonic() - self.saved > self.plan.save_minutes * 60
+        )
 
     def _save(self) -> Saved | Unsaved:
         began = self.saved = time.monotonic()
@@ -242,6 +270,7 @@ class _Run:
             dials=self.dials,
             best=self.best,
             learner=self.learner.state(),
+            course=self.course.state(),
         )
         try:
             save(found, self.out)

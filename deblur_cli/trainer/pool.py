@@ -29,7 +29,7 @@ from deblur_cli.trainer import sources
 _Pixels = NDArray[np.uint8]
 _AHEAD = 24
 """Steps whose pairs are ordered in advance."""
-_FIRST = 8
+_FIRST = 32
 """Generations that the window begins with."""
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deblur_cli.files.photos import Album
-from deblur_cli.nets.motion import DIRECTIONS, WAVES, MotionPrior, spectra, transfer
+from deblur_cli.nets.motion import CELL, DIRECTIONS, WAVES, MotionPrior, transfer
 from deblur_cli.pixels import shaking
 from deblur_cli.trainer import sources
 from deblur_cli.trainer.crew import Crew
@@ -50,13 +50,28 @@ class ShakenPhotos:
         self._device = device
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Blurred crops, (N, 3, crop, crop) float32 in [0, 1], and their even kernels, (N, half)."""
+        """Blurred crops, (N, 3, crop, crop) float32 in [0, 1], and the even kernels of their cells, (N, h, w, half)."""
+        sharp, paths, lot = self._drawn(step)
+        kernels = shaking.even_kernels(paths, self._radius).to(self._device)
+        blurred = shaking.photograph(sharp, paths, self._recipe, lot)
+        return shaking.intrude(blurred, kernels, self._recipe, lot, cell=CELL)
+
+    def pairs(self, step: int) -> tuple[Tensor, Tensor]:
+        """Blurred crops and the same sharp, as they stood at mid-exposure: (N, 3, crop, crop) float32 in [0, 1] each."""
+        sharp, paths, lot = self._drawn(step)
+        middle = paths.shape[1] // 2
+        blurred = shaking.photograph(sharp, paths - paths[:, middle : middle + 1], self._recipe, lot)
+        inner = sharp[:, :, shaking.MARGIN : -shaking.MARGIN, shaking.MARGIN : -shaking.MARGIN]
+        nothing = blurred.new_zeros(len(blurred), 1)
+        mixed, _ = shaking.intrude(torch.cat([blurred, inner], dim=1), nothing, self._recipe, lot, cell=CELL)
+        return mixed[:, :3], mixed[:, 3:]
+
+    def _drawn(self, step: int) -> tuple[Tensor, Tensor, torch.Generator]:
+        """Sharp squares, the paths along which they move, and the chance that is left."""
         # Plane by plane in memory: transforms would copy anything else.
         sharp = torch.cat([self._square(step, slot).contiguous() for slot in self._slots])
         lot = sources.generator(self._seed, step, self._slots.start)
-        paths = shaking.draw(len(sharp), self._recipe, lot, radius=self._radius)
-        kernels = shaking.even_kernels(paths, self._radius).to(self._device)
-        return shaking.photograph(sharp, paths, self._recipe, lot), kernels
+        return sharp, shaking.draw(len(sharp), self._recipe, lot, radius=self._radius), lot
 
     def close(self) -> None:
         """Nothing to end."""
@@ -76,6 +91,30 @@ class ShakenPhotos:
         return square.flip(3) if luck.integers(2) else square
 
 
+class PartlyShaken:
+    """The batches of ``scenes``, of which a share is shaken as one piece instead.
+
+    A shaken batch is made many times faster than one of scenes and is never used twice; scenes turn, tilt and have depth.
+    """
+
+    def __init__(self, scenes: PairSource, shaken: ShakenPhotos, *, share: float, seed: int) -> None:
+        self.threads = scenes.threads
+        self.on_device = scenes.on_device
+        self._scenes = scenes
+        self._shaken = shaken
+        self._share = share
+        self._seed = seed
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Blurred and sharp crops, (N, 3, crop, crop) each: a pure function of the seed and the step."""
+        lot = float(torch.rand((), generator=sources.generator(self._seed, step)))
+        return self._shaken.pairs(step) if lot < self._share else self._scenes.batch(step)
+
+    def close(self) -> None:
+        """End the workers."""
+        self._scenes.close()
+
+
 class Pictured:
     """The batches of a source of kernels with the kernels as pictures, to look at."""
 
@@ -85,8 +124,9 @@ class Pictured:
         self._source = source
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Blurred crops, and beside each its kernel, white where most light fell, (N, 3, crop, crop) in [0, 1] both."""
-        blurred, kernels = self._source.batch(step)
+        """Blurred crops, and beside each that of its middle, white where most light fell, (N, 3, crop, crop) in [0, 1] both."""
+        blurred, cells = self._source.batch(step)
+        kernels = cells[:, cells.shape[1] // 2, cells.shape[2] // 2]
         half = kernels.clone()
         half[:, :-1] /= 2
         side = round((2 * half.shape[1] - 1) ** 0.5)
@@ -104,7 +144,7 @@ def acquaint(net: MotionPrior, source: PairSource, batches: int) -> None:
     sums = torch.zeros(2, *net.usual.shape, dtype=torch.float64)
     count = 0
     for step in range(batches):
-        seen = spectra(source.batch(step)[0]).flatten(0, -2).cpu().double()
+        seen = net.look(source.batch(step)[0]).flatten(0, -2).cpu().double()
         sums += torch.stack([seen.sum(0), seen.square().sum(0)])
         count += len(seen)
     mean, square = sums / count

@@ -105,14 +105,14 @@ def with_motion_of(config: Any, found: Checkpoint, path: str) -> Any:
     return replace(config, motion=replace(theirs, steer=config.motion.steer))
 
 
-def fill_motion(net: nn.Module, found: Checkpoint, path: str) -> None:
-    """Give the net's motion prior the weights of a checkpoint that :func:`with_motion_of` took its dials from.
+def fill_motion(motion: nn.Module, found: Checkpoint, path: str) -> None:
+    """Give the motion prior the weights of a checkpoint that :func:`with_motion_of` took its dials from.
 
     Raises:
         WeightsError: they do not fit.
     """
     try:
-        net.get_submodule("motion").load_state_dict(dict(found.tensors))
+        motion.load_state_dict(dict(found.tensors))
     except RuntimeError as error:
         raise WeightsError(
             f"'{path}' is not whole: {str(error).splitlines()[-1].strip()}", "Choose another file."

@@ -4,7 +4,7 @@ import io
 import os
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ class State:
     """The first score of the best weights so far."""
     learner: Mapping[str, Any]
     """Of :meth:`deblur_cli.trainer.learner.Learner.state`."""
+    course: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Of :meth:`deblur_cli.trainer.course.Course.state`; empty in files of before."""
     format: int = FORMAT
 
 
@@ -75,7 +77,7 @@ def load(folder: Path, *, net: str, config: Mapping[str, Any]) -> State:
         raise InputError(f"'{folder}' holds no run to resume.", "Leave out --resume, or name its folder with --out.")
     try:
         fields = torch.load(path, map_location="cpu", weights_only=True)
-        state = State(**{name: fields[name] for name in State.__slots__})
+        state = State(**{name: fields[name] for name in State.__slots__ if name in fields})
     except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError, EOFError) as error:
         raise _foreign(path) from error
     if state.format != FORMAT:

@@ -3,13 +3,15 @@
 import shlex
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
 
 from deblur_cli import __version__
-from deblur_cli.errors import UsageError
+from deblur_cli.errors import DeblurError, UsageError
+from deblur_cli.files import checkpoint
 from deblur_cli.files.sheet import write_sheet
 from deblur_cli.trainer import machine
 from deblur_cli.trainer.data import Data, preview
@@ -24,6 +26,8 @@ _NOT_THE_RUN = frozenset(
     {"out", "resume", "max_time", "workers", "profile", "preview", "tensorboard", "device", "threads"}
 )
 """Words that change nothing of what a run computes."""
+_BEGINNINGS = ("init", "init_rate", "prior_weights", "motion_weights")
+"""Words of what a run begins with, which the same run need not say again when it is resumed."""
 _PATHS = frozenset(
     {"data", "val", "init", "prior_weights", "motion_weights", "teacher_weights", "perceptual", "kernels"}
 )
@@ -160,16 +164,28 @@ def plan_of(words: Any, recipe: Recipe, *, count: int, device: torch.device) -> 
 def made_with(command: str, words: Any) -> str:
     """What a label says of how its checkpoint was made: version, command, and the words that change what a run computes.
 
-    Of files and folders it says the name alone: where they lay means nothing to anybody else.
+    Of files and folders it says the name alone: where they lay means nothing to anybody else. A run that is resumed keeps
+    what it began with.
     """
-    said = [
-        _said(field.name, getattr(words, field.name))
+    said = {
+        field.name: _said(field.name, getattr(words, field.name))
         for field in fields(words)
         if field.default is not MISSING
         and getattr(words, field.name) != field.default
         and field.name not in _NOT_THE_RUN | {"save_every", "log_every"}
-    ]
-    return f"deblur {__version__}: {' '.join([command, *said])}"
+    }
+    begun = _begun(Path(words.out) / "last.safetensors") if words.resume else {}
+    return f"deblur {__version__}: {' '.join([command, *(begun | said).values()])}"
+
+
+def _begun(path: Path) -> dict[str, str]:
+    """What the run whose weights are in ``path`` began with; a run stands in its state alone, so they may be missing."""
+    try:
+        earlier = shlex.split(checkpoint.read_label(path).made_with)
+    except (DeblurError, ValueError):
+        return {}
+    flags = {f"--{name.replace('_', '-')}": name for name in _BEGINNINGS}
+    return {flags[flag]: f"{flag} {shlex.quote(value)}" for flag, value in pairwise(earlier) if flag in flags}
 
 
 def _said(name: str, value: Any) -> str:
@@ -183,7 +199,7 @@ def _said(name: str, value: Any) -> str:
 
 def described(words: Any, data: Data) -> Mapping[str, str]:
     """What a resumed run is compared with, beside its plan."""
-    left_out = _NOT_THE_RUN | {field.name for field in fields(Plan)}
+    left_out = _NOT_THE_RUN | {field.name for field in fields(Plan)} | set(_BEGINNINGS if words.resume else ())
     said = {field.name: str(getattr(words, field.name)) for field in fields(words) if field.name not in left_out}
     return {"pairs": str(data), "scored": "blurred views", **said}
 
