@@ -301,7 +301,7 @@ def test_a_crew_of_two_begins_with_the_same_numbers_as_one_alone(photographs: Pa
     )
     assert done.returncode == 0, done.stderr
     found = checkpoint.load(tmp_path / "two" / "last.safetensors").tensors
-    alone = MotionPrior(MotionConfig())
+    alone = MotionPrior(MotionConfig(scales=2))
     album = photos.load(photographs, smallest=128)
     album = album.part([0, 1, 3])  # the third is held out
     recipe = shaking.Shaking(longest=16.0)

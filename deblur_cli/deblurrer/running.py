@@ -51,7 +51,7 @@ def runner_of(net: nn.Module, device: torch.device, *, compiled: bool | None) ->
         compiled: True: by ``torch.compile``; False: plainly; None: as a CUDA graph on CUDA, plainly elsewhere.
 
     On a CPU None does not compile, whatever there is to do. Measured with torch 2.15 and the default net in bf16, tiles of
-    1024 x 1024 pixels, one thread of an x86-64 server processor with AMX: 0.98 s plainly, 0.85 s compiled, a ratio of 1.15.
+    1024 x 1024 pixels, one thread of a Zen 5 server processor: 0.98 s plainly, 0.85 s compiled, a ratio of 1.15.
     Against that stood some 80 s of processor time (314 s on a busy machine) to compile it for the first time, and 10 s (33 s)
     to fetch it from the cache in a second process: 600 and 75 megapixels of tiles of one shape, respectively.
     """

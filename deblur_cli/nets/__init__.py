@@ -17,6 +17,7 @@ from deblur_cli.nets.dmphn import DMPHN, DMPHNConfig
 from deblur_cli.nets.hinet import HINet, HINetConfig
 from deblur_cli.nets.mapping import from_mapping, to_mapping
 from deblur_cli.nets.mimo_unet import MIMOUNet, MIMOUNetConfig
+from deblur_cli.nets.motion import MotionConfig
 from deblur_cli.nets.motion_unet import MotionUNet, MotionUNetConfig
 from deblur_cli.nets.mprnet import MPRNet, MPRNetConfig
 from deblur_cli.nets.mssnet import MSSNet, MSSNetConfig
@@ -99,6 +100,7 @@ NETS: Mapping[str, NetSpec] = MappingProxyType(
 _PRIOR = PriorConfig()
 _NARROW = UNetConfig(width=32, blocks=(2, 3, 4), stem=2)
 _FAST = UNetConfig(width=24, blocks=(2, 3, 4), stem=2)
+_FAR = MotionConfig(scales=2)
 # MobileNetV2 as the teacher: its maps at strides 2, 4 and 8 are those of a net that works at half resolution.
 _NARROW_PRIOR = PriorConfig(widths=(16, 24, 32), channels=(16, 32, 64), blocks=(1, 2, 3), sat_width=16)
 
@@ -138,8 +140,8 @@ PRESETS: Mapping[str, tuple[str, NetConfig]] = MappingProxyType(
         "unet-sp-large": ("unet", UNetConfig(prior=replace(_PRIOR, channels=(64, 128, 256), blocks=(2, 3, 6)))),
         "unet-narrow-sp": ("unet", replace(_NARROW, prior=_NARROW_PRIOR)),
         "unet-fast-sp": ("unet", replace(_FAST, prior=_NARROW_PRIOR)),
-        "motion-unet": ("motion-unet", MotionUNetConfig()),
-        "motion-unet-sp": ("motion-unet", MotionUNetConfig(prior=_NARROW_PRIOR)),
+        "motion-unet": ("motion-unet", MotionUNetConfig(motion=_FAR)),
+        "motion-unet-sp": ("motion-unet", MotionUNetConfig(motion=_FAR, prior=_NARROW_PRIOR)),
         **_PUBLISHED,
         **{f"{name}-sp": (net, replace(config, prior=_PRIOR)) for name, (net, config) in _PUBLISHED.items()},
     }

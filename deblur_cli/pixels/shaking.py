@@ -144,7 +144,9 @@ def _looks(waves: Tensor, offsets: Tensor) -> Tensor:
     part = (offsets - whole)[..., None]
     phase = whole[..., None] * turn
     one = torch.ones((), device=turn.device)
-    return torch.polar(one.expand_as(phase), phase) * torch.lerp(one + 0j, torch.polar(one.expand_as(turn), turn), part + 0j)
+    return torch.polar(one.expand_as(phase), phase) * torch.lerp(
+        one + 0j, torch.polar(one.expand_as(turn), turn), part + 0j
+    )
 
 
 def photograph(sharp: Tensor, paths: Tensor, recipe: Shaking, generator: torch.Generator) -> Tensor:
