@@ -47,7 +47,7 @@ def run(options: DistillMotionOptions, *, started: float | None = None) -> Itera
         begun = None if options.motion_weights is None else checkpoint.load(Path(options.motion_weights))
         config = _motion_of(options, begun)
         crop = words.crop_of(options, options.recipe, NODE)
-        recipe = _shaking_of(options)
+        recipe = words.unpacked(DataDials, options).shaking
         data = _data(options, crop)
         plan = words.plan_of(options, options.recipe, count=len(data), device=crew.device)
 
@@ -105,11 +105,6 @@ def _motion_of(options: DistillMotionOptions, begun: checkpoint.Checkpoint | Non
             f"Say --max-blur {2 * config.radius} or less.",
         )
     return config
-
-
-def _shaking_of(options: DistillMotionOptions) -> shaking.Shaking:
-    said = {name: getattr(options, name) for name in ("still", "objects", "trembling", "noise", "read_noise", "jpeg")}
-    return shaking.Shaking(longest=options.max_blur, **said)
 
 
 def _data(options: DistillMotionOptions, crop: int) -> Data:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,14 +56,17 @@ class DataDials:
     @property
     def recipe(self) -> blurring.Recipe:
         """Of synthesised blur."""
-        same = {name: getattr(self, name) for name in ("still", "objects", "trembling", "noise", "read_noise", "jpeg")}
-        return blurring.Recipe(max_length=self.max_blur, skew=self.blur_skew, kernels=self.kernel_share, **same)
+        return blurring.Recipe(
+            max_length=self.max_blur, skew=self.blur_skew, kernels=self.kernel_share, **self._of_both()
+        )
 
     @property
     def shaking(self) -> shaking.Shaking:
         """The same, of crops that are shaken as one piece."""
-        same = {name: getattr(self, name) for name in ("still", "objects", "trembling", "noise", "read_noise", "jpeg")}
-        return shaking.Shaking(longest=self.max_blur, **same)
+        return shaking.Shaking(longest=self.max_blur, **self._of_both())
+
+    def _of_both(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("still", "objects", "trembling", "noise", "read_noise", "jpeg")}
 
     @property
     def threads(self) -> int:
