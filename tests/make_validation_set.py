@@ -9,6 +9,9 @@ shake (paths of 2-7, 7-15 and 15-40 px), ``object`` (something moves by itself),
 through JPEG; with ``--clean`` none carries noise and none went through JPEG, and all else is the same. The names begin with the
 class, so that ``deblur benchmark --dataset pairs`` scores each class.
 
+``--whole`` writes another set, of ``mild``, ``medium`` and ``severe`` alone: all pixels of an image move alike, and the sharp
+image lies in the mean of the movement and not where the scene was at mid-exposure, which a blurred image hardly tells.
+
 This is a script and not a test: run it by hand. Needs scipy and h5py, of the ``dev`` extra, to read MATLAB files.
 """
 
@@ -21,7 +24,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from deblur_cli.pixels import blurring
+from deblur_cli.pixels import blurring, shaking
 from deblur_cli.scorer import synthetic
 
 # The truth of these two is the photograph as it is, so nothing in it may glow.
@@ -64,18 +67,41 @@ def _cells(path: Path) -> list[np.ndarray]:
         return [file[reference][()].T for reference in file["kernels"][()].ravel()]
 
 
+def shake_whole(images: list[Path], camera: dict[str, float], out: Path) -> None:
+    """Write three classes in which an image moves as one."""
+    recipe = shaking.Shaking(still=0, objects=0, trembling=0, **{**synthetic.CAMERA, **camera})
+    for order, name in enumerate(("mild", "medium", "severe")):
+        lengths = synthetic.CLASSES[name]
+        for index, path in enumerate(images):
+            generator = synthetic.generator(order, index)
+            sharp = read(path)
+            moved = shaking.draw(1, recipe, generator, radius=shaking.MARGIN)
+            share = float(torch.rand((), generator=generator))
+            wanted = lengths.min_length + share * (lengths.max_length - lengths.min_length)
+            moved = moved * (wanted / moved.diff(dim=1).norm(dim=2).sum().clamp_min(1e-6))
+            moved = moved * (shaking.MARGIN / moved.abs().max().clamp_min(shaking.MARGIN))
+            title = f"{name}-{path.parent.name}-{path.stem}.png"
+            write(shaking.photograph(sharp, moved, recipe, generator), out / "blur" / title)
+            edge = shaking.MARGIN
+            write(sharp[:, :, edge:-edge, edge:-edge], out / "sharp" / title)
+
+
 def main() -> None:
     """Write every class of every image."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("--images", "--kernels", "--out"):
         parser.add_argument(name, type=Path, required=True)
-    parser.add_argument("--clean", action="store_true")
+    for name in ("--clean", "--whole"):
+        parser.add_argument(name, action="store_true")
     words = parser.parse_args()
     images = sorted(words.images.rglob("*.png"))
     if not images or not words.kernels.is_dir():
         sys.exit(f"{words.images} holds no PNG or {words.kernels} is no folder: name the sharp images and the kernels.")
-    kernels = read_kernels(words.kernels)
     camera = {"noise": 0.0, "jpeg": 0.0} if words.clean else {}
+    if words.whole:
+        shake_whole(images, camera, words.out)
+        return
+    kernels = read_kernels(words.kernels)
     for order, (name, usual) in enumerate(CLASSES.items()):
         recipe = replace(usual, **camera)
         for index, path in enumerate(images):

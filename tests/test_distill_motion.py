@@ -134,7 +134,7 @@ def test_a_batch_depends_on_the_seed_and_the_step_alone(photographs: Path) -> No
         assert not torch.equal(later[1], other[1])
 
 
-def test_shaken_pairs_are_sharp_at_mid_exposure(photographs: Path) -> None:
+def test_what_is_shaken_and_sharp_are_one_crop(photographs: Path) -> None:
     source = _source(photographs, range(4))
     blurred, sharp = source.pairs(3)
     assert blurred.shape == sharp.shape == (4, 3, 64, 64)
@@ -146,6 +146,29 @@ def test_shaken_pairs_are_sharp_at_mid_exposure(photographs: Path) -> None:
     calm = ShakenPhotos(album, still, crop=64, radius=RADIUS, slots=range(2), seed=5, device=torch.device("cpu"))
     blurred, sharp = calm.pairs(0)
     torch.testing.assert_close(blurred, sharp, atol=0.51 / 255, rtol=0)
+
+
+def test_in_the_mean_of_a_movement_nothing_is_shifted_and_at_its_middle_something_is(photographs: Path) -> None:
+    """A shift turns the phase of long waves; a blur in its mean hardly does."""
+    album = photos.load(photographs, smallest=128)
+
+    def pair(where: str) -> tuple[Tensor, Tensor]:
+        moves = shaking.Shaking(still=0, trembling=1, objects=0, noise=0, jpeg=0, linear=0, longest=16, sharp_at=where)
+        return ShakenPhotos(
+            album, moves, crop=64, radius=RADIUS, slots=range(16), seed=5, device=torch.device("cpu")
+        ).pairs(0)
+
+    def turned(blurred: Tensor, sharp: Tensor) -> float:
+        bell = torch.hann_window(64, periodic=False)
+        around = (side - side.mean((2, 3), keepdim=True) for side in (blurred, sharp))
+        spectra = (torch.fft.rfft2(side * bell[:, None] * bell) for side in around)
+        one, other = (each[:, :, 1:4, 1:4] for each in spectra)
+        crossed = (one * other.conj()).sum(1)
+        return float((crossed.angle().abs() * crossed.abs()).sum() / crossed.abs().sum())
+
+    mean, middle = pair("mean"), pair("middle")
+    assert torch.equal(mean[1], middle[1])
+    assert turned(*mean) < 0.6 * turned(*middle)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
@@ -332,6 +355,10 @@ def test_the_checkpoint_is_a_motion_prior_that_a_net_starts_from(options: Distil
     net = checkpoint.load(Path(learns.out) / "last.safetensors")
     assert torch.equal(found.tensors["usual"], net.tensors["motion.usual"])
     assert not torch.equal(found.tensors["kernel.weight"], net.tensors["motion.kernel.weight"])
+    slow = replace(learns, motion_rate=0.0, out=f"{options.out}-slow")
+    list(train.run(slow))
+    net = checkpoint.load(Path(slow.out) / "last.safetensors")
+    assert torch.equal(found.tensors["kernel.weight"], net.tensors["motion.kernel.weight"])
 
 
 def test_a_run_goes_on_from_a_motion_prior(options: DistillMotionOptions) -> None:

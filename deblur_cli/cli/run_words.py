@@ -54,6 +54,12 @@ SAID: dict[str, Any] = {
     ),
     "max_blur": option(BLUR, "--max-blur", metavar="PX", help="Longest motion."),
     "blur_skew": option(BLUR, "--blur-skew", metavar="X", help="1 draws its lengths evenly, 2 favours short ones."),
+    "sharp_at": option(
+        BLUR,
+        "--sharp-at",
+        metavar="mean|middle",
+        help="Where the sharp side of these lies: in the mean of the movement, or at mid-exposure, as in GoPro.",
+    ),
     "still": option(BLUR, "--still", metavar="0..1", help="Share of pairs without any blur."),
     "objects": option(
         BLUR, "--objects", metavar="0..1", help="Share of blurred crops with something that moves by itself."

@@ -45,6 +45,7 @@ _SAID: dict[str, Any] = {
         _NET, "--motion-weights", metavar="FILE", help="Start the motion prior from deblur distill-motion's."
     ),
     "freeze_motion": option(_NET, "--freeze-motion", help="Leave the motion prior as it is."),
+    "motion_rate": option(PACE, "--motion-rate", metavar="X", help="Factor of the learning rate of the motion prior."),
     "fusion": option(_NET, "--fusion", metavar="sat|add|concat", help="How the prior enters the decoder."),
     "clc": option(_NET, "--clc/--no-clc", help="Cross-level connection, eq. 3.", show_default="as the preset"),
     "mla": option(_NET, "--mla/--no-mla", help="Multi-level aggregation, eq. 5.", show_default="as the preset"),

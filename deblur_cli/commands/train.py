@@ -148,10 +148,9 @@ def _priors(
     )
     if config.prior is None and (semantic or options.freeze_prior or options.teacher):
         raise UsageError("This net has no prior.", "Say --prior, or leave the options of the prior out.")
-    if getattr(config, "motion", None) is None and (moving or options.freeze_motion):
+    if getattr(config, "motion", None) is None and (moving or options.freeze_motion or options.motion_rate != 1):
         raise UsageError(
-            "This net has no motion prior.",
-            "Say --backbone motion-unet, or leave --motion-weights and --freeze-motion out.",
+            "This net has no motion prior.", "Say --backbone motion-unet, or leave the options of the motion prior out."
         )
     if semantic is not None:
         config = start.with_prior_of(config, semantic, str(options.prior_weights))
@@ -188,10 +187,14 @@ def _perceptual(options: TrainOptions) -> str:
 
 
 def _rate_of(options: TrainOptions, net: nn.Module, brought: frozenset[str]) -> Callable[[str], float]:
-    """The factor of each parameter's learning rate: where a new prior joins weights that were there, they go slowly."""
+    """The factor of each parameter's learning rate: where a new prior joins weights that were there, they go slowly.
+
+    So may a motion prior, which was taught the truth and is now told by the image alone.
+    """
     joined = any(key.startswith("embed.") and key not in brought for key, _ in net.named_parameters())
     said = options.init_rate if options.init_rate is not None else _JOINED if joined else 1.0
-    return lambda key: said if key in brought else 1.0
+    moving = options.motion_rate
+    return lambda key: (said if key in brought else 1.0) * (moving if key.startswith("motion.") else 1.0)
 
 
 def _teacher(options: TrainOptions, config: Any, crew: Crew, *, fixed: bool) -> Teacher | None:

@@ -14,6 +14,7 @@ MEANINGLESS = {
     "subset": False,
     "blur_skew": 1.0,
     "shaken": 0.0,
+    "sharp_at": "mean",
     "kernels": None,
     "kernel_share": 0.2,
     "reuse": 8,

@@ -98,6 +98,8 @@ class RunOptions:
     """1 draws the lengths of motion evenly; more favours short ones: the power to which the lot is raised."""
     shaken: float = 0.0
     """Share of batches whose crops are shaken as one piece: made many times faster, and none is used twice."""
+    sharp_at: str = "mean"
+    """Where the sharp side of a shaken crop lies: ``mean`` of its movement, or ``middle`` of the exposure, as in GoPro."""
     still: float = 0.1
     """Share of synthesised pairs that are not blurred at all."""
     objects: float = 0.3
@@ -141,6 +143,7 @@ class RunOptions:
             ("--dataset", self.dataset, DATASETS),
             ("--blur-key", self.blur_key, ("blur", "blur_gamma")),
             ("--precision", self.precision, PRECISIONS),
+            ("--sharp-at", self.sharp_at, ("mean", "middle")),
             ("--optimiser", self.optimiser, OPTIMISERS),
         ):
             if value is not None and value not in known:

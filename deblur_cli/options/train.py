@@ -35,6 +35,8 @@ class TrainOptions(RunOptions):
     """A motion prior of ``deblur distill-motion`` to start from."""
     freeze_motion: bool = False
     """Leave the weights of the motion prior as they are."""
+    motion_rate: float = 1.0
+    """Factor of the learning rate for the motion prior, which learns from the image as the net does."""
     fusion: str | None = None
     """``sat``, ``add`` or ``concat``: how the prior enters the decoder."""
     clc: bool | None = None
@@ -80,7 +82,13 @@ class TrainOptions(RunOptions):
                 raise UsageError(
                     f"{flag} {value} is not one of {', '.join(known)}.", f"Choose one, such as {known[0]}."
                 )
-        for flag, value in (("--alpha", self.alpha), ("--beta", self.beta), ("--init-rate", self.init_rate)):
+        factors = (
+            ("--alpha", self.alpha),
+            ("--beta", self.beta),
+            ("--init-rate", self.init_rate),
+            ("--motion-rate", self.motion_rate),
+        )
+        for flag, value in factors:
             if value is not None and value < 0:
                 raise UsageError(f"{flag} {value:g} is negative.", "Leave it out.")
         if self.init_rate is not None and self.init is None:

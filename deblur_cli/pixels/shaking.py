@@ -53,6 +53,9 @@ class Shaking:
     """Share of crops that went through JPEG."""
     jpeg_quality: tuple[int, int] = (60, 98)
     """Lowest and highest JPEG quality."""
+    sharp_at: str = "mean"
+    """Where the sharp image of a pair lies: in the ``mean`` of the movement, or at the ``middle`` of the exposure, as in GoPro.
+    Hands do not move evenly: the two lie apart, and a blurred image hardly tells by how much."""
 
 
 def draw(count: int, recipe: Shaking, generator: torch.Generator, *, radius: int) -> Tensor:

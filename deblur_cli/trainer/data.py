@@ -52,6 +52,7 @@ class DataDials:
     kernels: str | None = None
     kernel_share: float = 0.2
     shaken: float = 0.0
+    sharp_at: str = "mean"
 
     @property
     def recipe(self) -> blurring.Recipe:
@@ -63,7 +64,7 @@ class DataDials:
     @property
     def shaking(self) -> shaking.Shaking:
         """The same, of crops that are shaken as one piece."""
-        return shaking.Shaking(longest=self.max_blur, **self._of_both())
+        return shaking.Shaking(longest=self.max_blur, sharp_at=self.sharp_at, **self._of_both())
 
     def _of_both(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("still", "objects", "trembling", "noise", "read_noise", "jpeg")}

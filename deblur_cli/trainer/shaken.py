@@ -57,10 +57,11 @@ class ShakenPhotos:
         return shaking.intrude(blurred, kernels, self._recipe, lot, cell=CELL)
 
     def pairs(self, step: int) -> tuple[Tensor, Tensor]:
-        """Blurred crops and the same sharp, as they stood at mid-exposure: (N, 3, crop, crop) float32 in [0, 1] each."""
+        """Blurred crops and the same sharp, where the recipe has them lie: (N, 3, crop, crop) float32 in [0, 1] each."""
         sharp, paths, lot = self._drawn(step)
-        middle = paths.shape[1] // 2
-        blurred = shaking.photograph(sharp, paths - paths[:, middle : middle + 1], self._recipe, lot)
+        if self._recipe.sharp_at == "middle":
+            paths = paths - paths[:, paths.shape[1] // 2, None]
+        blurred = shaking.photograph(sharp, paths, self._recipe, lot)
         inner = sharp[:, :, shaking.MARGIN : -shaking.MARGIN, shaking.MARGIN : -shaking.MARGIN]
         nothing = blurred.new_zeros(len(blurred), 1)
         mixed, _ = shaking.intrude(torch.cat([blurred, inner], dim=1), nothing, self._recipe, lot, cell=CELL)
