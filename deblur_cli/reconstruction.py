@@ -111,7 +111,21 @@ RECONSTRUCTIONS: Mapping[str, Reconstruction] = MappingProxyType(
 """By the names of :data:`deblur_cli.nets.NETS`; BDIRNet's has more to it, see :class:`deblur_cli.objective.BlurDistilling`."""
 
 
-CHOSEN: Mapping[str, Reconstruction] = MappingProxyType({"l1": l1_of_final, "psnr": bounded_psnr_of_final})
+def _of_final_alone(compare: Reconstruction) -> Reconstruction:
+    """``compare``, with which every image has to do: a crew of processes waits for the gradients of all of them."""
+
+    def compared(restored: Sequence[Tensor], sharp: Tensor) -> Tensor:
+        loss = compare(restored, sharp)
+        for image in restored[1:]:
+            loss = loss + 0 * image.sum()
+        return loss
+
+    return compared
+
+
+CHOSEN: Mapping[str, Reconstruction] = MappingProxyType(
+    {"l1": _of_final_alone(l1_of_final), "psnr": _of_final_alone(bounded_psnr_of_final)}
+)
 """What may be trained for in place of a net's own: each compares final images only."""
 
 

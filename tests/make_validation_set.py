@@ -1,6 +1,7 @@
 """Write the validation set that the weights table is measured on: the same for ever, from sharp images and real kernels.
 
-    python tests/make_validation_set.py --images DIR --kernels DIR --out DIR
+    python tests/make_validation_set.py --images DIR --kernels DIR --out DIR [--clean]
+    python tests/make_validation_set.py --whole --images DIR --out DIR [--clean]
 
 ``--images`` holds sharp PNGs (ours: the 24 Kodak images and 12 of Urban100, in two folders), ``--kernels`` MATLAB files of
 camera-shake kernels (Levin et al. CVPR 2009). Every image appears once in every class: ``mild``, ``medium`` and ``severe``
@@ -89,13 +90,14 @@ def shake_whole(images: list[Path], camera: dict[str, float], out: Path) -> None
 def main() -> None:
     """Write every class of every image."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("--images", "--kernels", "--out"):
+    for name in ("--images", "--out"):
         parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("--kernels", type=Path)
     for name in ("--clean", "--whole"):
         parser.add_argument(name, action="store_true")
     words = parser.parse_args()
     images = sorted(words.images.rglob("*.png"))
-    if not images or not words.kernels.is_dir():
+    if not images or not (words.whole or (words.kernels and words.kernels.is_dir())):
         sys.exit(f"{words.images} holds no PNG or {words.kernels} is no folder: name the sharp images and the kernels.")
     camera = {"noise": 0.0, "jpeg": 0.0} if words.clean else {}
     if words.whole:

@@ -75,8 +75,10 @@ def table(scores: list[Score]) -> dict[str, float]:
         )
     found["ssim all"] = mean(score.ssim_after for score in moved)
     found["share worse"] = mean(score.after < score.before for score in moved)
-    found["psnr still"] = mean(min(score.after, 100.0) for score in scores if score.kind == "still")
-    print(f"still    output against input {found['psnr still']:.2f} dB")
+    still = [min(score.after, 100.0) for score in scores if score.kind == "still"]
+    if still:
+        found["psnr still"] = mean(still)
+        print(f"still    output against input {found['psnr still']:.2f} dB")
     return {name: round(value, 4) for name, value in found.items()}
 
 

@@ -27,7 +27,7 @@ from deblur_cli.nets.prior import PriorConfig
 from deblur_cli.nets.srn import SRNConfig
 from deblur_cli.nets.teacher import Teacher
 from deblur_cli.nets.unet import UNetConfig
-from deblur_cli.reconstruction import RECONSTRUCTIONS
+from deblur_cli.reconstruction import CHOSEN, RECONSTRUCTIONS
 from deblur_cli.trainer.crew import Crew
 from deblur_cli.trainer.events import Step
 
@@ -174,6 +174,20 @@ def test_every_image_that_a_net_is_trained_by_decides_the_loss(name: str) -> Non
     tensors = [torch.from_numpy(image).requires_grad_() for image in images]
     RECONSTRUCTIONS[name](tensors, torch.from_numpy(sharp)).backward()
     assert all(tensor.grad is not None and tensor.grad.any() for tensor in tensors)
+
+
+@pytest.mark.parametrize("loss", CHOSEN)
+@pytest.mark.parametrize("name", TINY)
+def test_a_loss_of_the_final_image_leaves_no_parameter_without_a_gradient(name: str, loss: str) -> None:
+    """A crew of processes would wait for it."""
+    torch.manual_seed(0)
+    net = build(name, to_mapping(TINY[name]))
+    sharp = torch.rand(1, 3, 64, 64)
+    restored = net(sharp * 0.5)
+    found = CHOSEN[loss](restored, sharp)
+    assert torch.equal(found, CHOSEN[loss](restored[:1], sharp))
+    found.backward()
+    assert [key for key, parameter in net.named_parameters() if parameter.grad is None] == []
 
 
 class Pairs:

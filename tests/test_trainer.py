@@ -339,9 +339,10 @@ def test_the_best_score_is_remembered_by_a_resumed_run(tmp_path: Path) -> None:
     assert [event.best for event in events if isinstance(event, Validated)] == [False, False]
 
 
-def test_a_best_score_on_other_images_is_forgotten(tmp_path: Path) -> None:
-    list(fit(tmp_path, dials={"steps": 5}, validation=lambda _net: {"psnr": 9.0}, described={"val": "these"}))
-    more = {"resume": True, "validation": lambda _net: {"psnr": 8.0}, "described": {"val": "those"}}
+@pytest.mark.parametrize("dial", ["val", "max_blur", "data", "noise"])
+def test_a_best_score_on_other_images_is_forgotten(tmp_path: Path, dial: str) -> None:
+    list(fit(tmp_path, dials={"steps": 5}, validation=lambda _net: {"psnr": 9.0}, described={dial: "these"}))
+    more = {"resume": True, "validation": lambda _net: {"psnr": 8.0}, "described": {dial: "those"}}
     events = list(fit(tmp_path, **more))
     assert [event.best for event in events if isinstance(event, Validated)] == [True, False]
 
@@ -358,6 +359,25 @@ def test_a_resumed_run_keeps_the_rates_that_it_began_with(tmp_path: Path, optimi
     list(fit(parts, config=WIDE, dials=dials, resume=True))
     ours, theirs = (checkpoint.load(folder / "last.safetensors").tensors for folder in (whole, parts))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_a_resumed_run_takes_the_weight_decay_that_it_is_told(tmp_path: Path, optimiser: str) -> None:
+    def shrunk(decay: float) -> float:
+        """By how much all weights shrink where there is nothing to learn."""
+        net = fresh(WIDE)
+        learner = Learner(net, lambda net, blurred, _: Losses(0 * net(blurred)[0].sum(), {}), told(decay), CPU)
+        learner.restore(saved)
+        before = torch.cat([each.detach().flatten() for each in net.parameters()]).norm()
+        learner.step(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32), 0)
+        return float(1 - torch.cat([each.detach().flatten() for each in net.parameters()]).norm() / before)
+
+    def told(decay: float) -> trainer.Plan:
+        return plan(optimiser=optimiser, weight_decay=decay, warmup=0, rate=1e-2)
+
+    saved = Learner(fresh(WIDE), l1, told(0.0), CPU).state()
+    assert shrunk(0.0) == pytest.approx(0.0, abs=1e-5)
+    assert shrunk(0.5) == pytest.approx(5e-3, rel=0.05)
 
 
 def test_a_run_is_not_resumed_with_another_optimiser_or_other_parameters(tmp_path: Path) -> None:

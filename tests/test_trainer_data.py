@@ -331,6 +331,10 @@ def test_a_device_that_is_not_there_is_refused() -> None:
         {"prior": False, "mla": True},
         {"freeze_prior": True},
         {"init_rate": 0.1},
+        {"shaken": 0.5},
+        {"motion_weights": "a", "freeze_motion": True, "motion_rate": 0.3},
+        {"freeze_prior": True, "prior_weights": "a", "teacher_weights": "b"},
+        {"distill": False, "teacher": "timm:mobilenetv2_100"},
         {"device": "gpu"},
     ],
 )

@@ -14,9 +14,9 @@ from deblur_cli.options.train import TrainOptions
 _HELP = """Train a net: deblur train --dataset photos --data DIR
 
 With nothing but --backbone NAME this is the recipe and the loss of that net's paper on GoPro, found under --data, DEBLUR_DATA \
-or the cache, guided by the prior, which learns from a teacher; --no-prior trains the net as its paper has it. Any folder of \
-sharp photographs will do instead: they are blurred on the fly. Several processes: torchrun --nproc-per-node K -m deblur_cli \
-train ...
+or the cache, guided by the prior, which learns from the paper's teacher (--teacher-weights FILE: it is on no hub); --no-prior \
+trains the net as its paper has it. Any folder of sharp photographs will do instead: they are blurred on the fly. Several \
+processes: torchrun --nproc-per-node K -m deblur_cli train ...
 """
 _EPILOG = """--out holds state.pt (what --resume goes on from), last.safetensors and best.safetensors (for deblur --weights) \
 and log.jsonl. Ctrl-C saves and stops. Exit codes: 0 finished or out of time, 2 usage, 3 input, 4 weights, 5 device, 130 \

@@ -154,6 +154,8 @@ class RunOptions:
             raise UsageError(f"--device {self.device} is none of auto, cpu, cuda, cuda:N, mps.", "Say auto.")
         if self.dataset == "photos" and self.data is None:
             raise UsageError("--dataset photos needs a folder of sharp photographs.", "Name it with --data DIR.")
+        if self.shaken and self.dataset != "photos":
+            raise UsageError("--shaken shakes photographs; pairs are blurred already.", "Say --dataset photos too.")
         if self.kernels is not None and self.dataset != "photos":
             raise UsageError("--kernels blur photographs; pairs are blurred already.", "Say --dataset photos too.")
         if self.steps is not None and self.epochs is not None:

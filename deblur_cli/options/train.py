@@ -99,6 +99,10 @@ class TrainOptions(RunOptions):
     def _check_prior(self) -> None:
         if self.freeze_motion and self.motion_weights is None and self.init is None and not self.resume:
             raise UsageError("--freeze-motion would keep an untrained motion prior.", "Say --motion-weights FILE too.")
+        if self.freeze_motion and self.motion_rate != 1:
+            raise UsageError("--motion-rate means nothing with --freeze-motion.", "Leave one of them out.")
+        if (self.freeze_prior or not self.distill) and (self.teacher is not None or self.teacher_weights is not None):
+            raise UsageError("A teacher means nothing where the prior does not learn from it.", "Leave it out.")
         if self.prior is not False:
             if self.freeze_prior and self.prior_weights is None and self.init is None and not self.resume:
                 raise UsageError("--freeze-prior would keep an untrained prior.", "Say --prior-weights FILE too.")

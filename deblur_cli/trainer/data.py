@@ -165,7 +165,7 @@ class Data:
             seed=seed,
             device=crew.device,
         )
-        return PartlyShaken(scenes, shaken, share=self._dials.shaken, seed=seed)
+        return PartlyShaken(scenes, shaken, share=self._dials.shaken)
 
     def _scenes(self, album: photos.Album, *, batch: int, seed: int, crew: Crew) -> PairSource:
         """Pairs made of photographs, in which the camera turns and things move by themselves."""

@@ -144,6 +144,8 @@ class Learner:
                 "Say --optimiser, --freeze-prior and --freeze-motion as it began, or begin anew with --init from its "
                 "last.safetensors.",
             ) from error
+        for group in self._optimiser.param_groups:  # what this run was told goes before what the state holds
+            group["weight_decay"] = self._plan.weight_decay
         if self._scaler.is_enabled() and state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])

@@ -27,7 +27,20 @@ from deblur_cli.trainer.state import State, load, path_in, save
 Validation = Callable[[nn.Module], Mapping[str, float]]
 """Scores a net; the first score decides, higher is better. Every process of the crew calls it and gets the same."""
 
-_SCORING = ("val", "val_count", "val_crop", "hold_out", "scored")
+_SCORED_ON = ("val", "val_count", "val_crop", "hold_out", "scored", "data", "dataset", "blur_key", "longest")
+_SCORED_UNDER = (
+    "max_blur",
+    "blur_skew",
+    "still",
+    "objects",
+    "trembling",
+    "noise",
+    "read_noise",
+    "jpeg",
+    "teacher",
+    "reading",
+)
+_SCORING = _SCORED_ON + _SCORED_UNDER
 """Dials that decide what a score means: where one has changed, the best score of before says nothing."""
 _VOTE_EVERY = 5
 """Steps between two votes of a crew on whether to stop."""
@@ -200,7 +213,8 @@ class _Run:
             with self.clock.paused():
                 yield from self._validated(self.validation)
         self.slowest = max(self.slowest, time.monotonic() - began)
-        self.spell.reserve = 1 + self.slowest + 2 * self.saving
+        ahead = _VOTE_EVERY if self.crew.size > 1 else 1
+        self.spell.reserve = 1 + ahead * self.slowest + 2 * self.saving
 
     def _measured(self, feed: Feed) -> Step:
         losses, skipped, row = self.learner.read()

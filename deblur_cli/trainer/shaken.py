@@ -1,6 +1,7 @@
 """Shaken photographs and the kernels that shook them: what a motion prior learns from, and is scored on."""
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -98,18 +99,21 @@ class PartlyShaken:
     A shaken batch is made many times faster than one of scenes and is never used twice; scenes turn, tilt and have depth.
     """
 
-    def __init__(self, scenes: PairSource, shaken: ShakenPhotos, *, share: float, seed: int) -> None:
+    def __init__(self, scenes: PairSource, shaken: ShakenPhotos, *, share: float) -> None:
         self.threads = scenes.threads
         self.on_device = scenes.on_device
         self._scenes = scenes
         self._shaken = shaken
-        self._share = share
-        self._seed = seed
+        # Exactly, so that no rounding takes one batch of scenes twice or leaves one out.
+        self._rest = 1 - Fraction(str(share))
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Blurred and sharp crops, (N, 3, crop, crop) each: a pure function of the seed and the step."""
-        lot = float(torch.rand((), generator=sources.generator(self._seed, step)))
-        return self._shaken.pairs(step) if lot < self._share else self._scenes.batch(step)
+        """Blurred and sharp crops, (N, 3, crop, crop) each: a pure function of the seed and the step.
+
+        Scenes are counted by themselves, evenly among the steps: a pool of them is renewed at its own pace.
+        """
+        before, after = (int(self._rest * count) for count in (step, step + 1))
+        return self._scenes.batch(before) if after > before else self._shaken.pairs(step)
 
     def close(self) -> None:
         """End the workers."""

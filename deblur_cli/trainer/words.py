@@ -26,7 +26,7 @@ _NOT_THE_RUN = frozenset(
     {"out", "resume", "max_time", "workers", "profile", "preview", "tensorboard", "device", "threads"}
 )
 """Words that change nothing of what a run computes."""
-_BEGINNINGS = ("init", "init_rate", "prior_weights", "motion_weights")
+_BEGINNINGS = ("init", "init_rate", "prior_weights", "motion_weights", "motion_rate")
 """Words of what a run begins with, which the same run need not say again when it is resumed."""
 _PATHS = frozenset(
     {"data", "val", "init", "prior_weights", "motion_weights", "teacher_weights", "perceptual", "kernels"}
