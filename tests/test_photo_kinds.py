@@ -1,18 +1,21 @@
 """Photos of every make are read: bits, palettes, transparent colours, TIFFs of all layouts, phones' own formats."""
 
+import struct
 import subprocess
 import sys
 import threading
 import warnings
+import zlib
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageCms
 
-from deblur_cli.files import decoding, photo
+from deblur_cli.errors import InputError
+from deblur_cli.files import decoding, photo, png
 from deblur_cli.files.photo import Metadata, Photo
 
 HEIGHT, WIDTH = 37, 53
@@ -92,9 +95,37 @@ def test_a_transparent_colour_of_16_bits_becomes_alpha(channels):
     np.testing.assert_array_equal(back.pixels, stored)
 
 
-def chunk(kind, payload):
-    import zlib
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+def test_a_transparent_gray_of_few_bits_becomes_alpha(depth):
+    stored = noise(HEIGHT, 48) >> (8 - depth)
+    bits = np.unpackbits(stored[..., None], axis=2)[..., 8 - depth :].reshape(HEIGHT, -1)
+    rows = np.insert(np.packbits(bits, axis=1), 0, 0, axis=1)
+    head = struct.pack(">IIBBBBB", 48, HEIGHT, depth, 0, 0, 0, 0)
+    key = struct.pack(">H", int(stored[5, 6]))
+    chunks = [(b"IHDR", head), (b"tRNS", key), (b"IDAT", zlib.compress(rows.tobytes())), (b"IEND", b"")]
+    back = photo.read(png.joined(chunks))
+    np.testing.assert_array_equal(back.pixels[..., 0], stored * (255 // (2**depth - 1)))
+    np.testing.assert_array_equal(back.alpha, np.where(stored == stored[5, 6], 0, 255))
 
+
+def test_a_transparent_colour_that_lacks_a_channel_is_told():
+    data = photo.encode(made(noise(HEIGHT, WIDTH, 3, dtype="uint16")), format="png")
+    for key in (b"\0\1", b"\0\1\2"):
+        with pytest.raises(InputError, match="parts contradict each other"):
+            photo.read(data[:33] + chunk(b"tRNS", key) + data[33:])
+
+
+@pytest.mark.parametrize("sort", ["PNG", "TIFF"])
+def test_a_palette_of_grays_with_a_profile_of_rgb_stays_colour_and_keeps_it(sort):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image = Image.fromarray(noise(HEIGHT, WIDTH))
+    image.putpalette(bytes(np.repeat(np.arange(256), 3).astype(np.uint8)))
+    back = photo.read(saved(image, sort, icc_profile=profile))
+    np.testing.assert_array_equal(back.pixels, np.repeat(noise(HEIGHT, WIDTH)[..., None], 3, axis=2))
+    assert photo.read(photo.encode(back, format="png")).metadata.icc == profile
+
+
+def chunk(kind, payload):
     return len(payload).to_bytes(4, "big") + kind + payload + zlib.crc32(kind + payload).to_bytes(4, "big")
 
 
@@ -122,24 +153,70 @@ def test_16_bit_tiffs_of_every_make_are_read(byteorder, layout):
     assert (facts.width, facts.height, facts.dtype, facts.channels) == (80, 64, back.pixels.dtype, 3)
 
 
-def lzw_tiff(stored, byteorder):
-    """An LZW file that no tifffile writes without its codecs: a clear code before each run of 128 literal codes."""
-    raw = stored.astype(f"{byteorder}u2").tobytes()
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+@pytest.mark.parametrize("layout", [{"rowsperstrip": 16}, {"tile": (16, 16)}, {"bigtiff": True}])
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_lzw_of_channels_that_lie_apart_is_read(channels, layout, dtype, byteorder):
+    stored = noise(channels, 64, 80, dtype=dtype)
+    back = photo.read(lzw_tiff(stored, byteorder, **kind_of(channels), planarconfig="separate", **layout))
+    planes = list(np.moveaxis(back.pixels, -1, 0)) + ([] if back.alpha is None else [back.alpha])
+    np.testing.assert_array_equal(planes, stored)
+    assert (back.alpha is None) == (channels == 3)
+
+
+@pytest.mark.parametrize(("channels", "dtype"), [(2, "uint16"), (2, "float32"), (3, "float16")])
+def test_lzw_that_nobody_here_unpacks_is_refused_with_what_to_do(channels, dtype):
+    stored = noise(64, 80, channels, dtype="float32").astype("float16") if dtype == "float16" else None
+    stored = noise(64, 80, channels, dtype=dtype) if stored is None else stored
+    with pytest.raises(InputError, match=rf"a TIFF of {channels} x \d+-bit samples, damaged or packed") as refused:
+        photo.read(lzw_tiff(stored, "<", **kind_of(channels), planarconfig="contig"))
+    assert refused.value.hint == "Save it uncompressed or with deflate (ZIP), its channels interleaved."
+
+
+def kind_of(channels):
+    alpha = {"extrasamples": ["unassalpha"]} if channels in (2, 4) else {}
+    return {"photometric": "rgb" if channels >= 3 else "minisblack", **alpha}
+
+
+def lzw_tiff(stored, byteorder, **options):
+    """An LZW file that no tifffile writes without its codecs."""
+    out = BytesIO()
+    tifffile.imwrite(out, stored, byteorder=byteorder, metadata=None, **{"photometric": "rgb", **options})
+    data = bytearray(out.getvalue())
+    order = "little" if byteorder == "<" else "big"
+    with tifffile.TiffFile(BytesIO(data)) as file:
+        page = file.pages[0]
+        lists = [tag for tag in page.tags if tag.name.endswith(("Offsets", "ByteCounts"))]
+        at, pieces = page.tags["Compression"].valueoffset, list(zip(page.dataoffsets, page.databytecounts, strict=True))
+    data[at : at + 2] = (5).to_bytes(2, order)
+    for index, (start, size) in enumerate(pieces):
+        packed = lzw(bytes(data[start : start + size]))
+        for tag in lists:
+            width = {3: 2, 4: 4, 16: 8}[tag.dtype]
+            value = len(data) if tag.name.endswith("Offsets") else len(packed)
+            at = tag.valueoffset + index * width
+            data[at : at + width] = value.to_bytes(width, order)
+        data += packed
+    return bytes(data)
+
+
+def lzw(raw):
+    """A clear code before each run of 128 literal codes."""
     codes = [code for at in range(0, len(raw), 128) for code in (256, *raw[at : at + 128])]
     bits = "".join(f"{code:09b}" for code in (*codes, 257))
-    packed = int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
-    out = BytesIO()
-    tifffile.imwrite(out, stored, photometric="rgb", byteorder=byteorder, rowsperstrip=len(stored), metadata=None)
-    data = bytearray(out.getvalue())
-    with tifffile.TiffFile(BytesIO(data)) as file:
-        tags = file.pages[0].tags
-        places = {name: tags[name].valueoffset for name in ("Compression", "StripOffsets", "StripByteCounts")}
-        sizes = {name: {3: 2, 4: 4}[tags[name].dtype] for name in places}
-    words = {"Compression": 5, "StripOffsets": len(data), "StripByteCounts": len(packed)}
-    order = "little" if byteorder == "<" else "big"
-    for name, value in words.items():
-        data[places[name] : places[name] + sizes[name]] = value.to_bytes(sizes[name], order)
-    return bytes(data) + packed
+    return int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_a_tiff_that_only_its_xmp_turns_is_turned_once(dtype):
+    packet = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:Description tiff:Orientation=\"6\"/></x:xmpmeta>"
+    stored, out = noise(HEIGHT, WIDTH, 3, dtype=dtype), BytesIO()
+    tags = [(700, 1, len(packet), packet, True)]
+    tifffile.imwrite(out, stored, photometric="rgb", metadata=None, extratags=tags)
+    back = photo.read(out.getvalue())
+    np.testing.assert_array_equal(back.pixels, np.rot90(stored, -1))
+    assert back.metadata.xmp == packet.replace(b'"6"', b'"1"')
 
 
 def test_zero_as_white_is_inverted():

@@ -77,6 +77,8 @@ class Outcome:
     weights: str | None = None
     damaged: bool = False
     """Whether parts of the photo were lost before; it was restored as it decodes."""
+    notices: tuple[str, ...] = ()
+    """Sentences on what the photo's file holds and the result does not."""
     error: str | None = None
     hint: str | None = None
     exit_code: int = 0

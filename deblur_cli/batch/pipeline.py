@@ -188,11 +188,15 @@ class Pipeline:
 
             blurred = large.read(route.source, room)
             large.check_fit(blurred, room, format=self._format(route.target, blurred.format), name=_name(route))
+        if route.compare is not None:
+            from deblur_cli.files import sheet
+
+            sheet.check_fit(blurred, format=self._format(route.compare, blurred.format), name=str(route.compare))
         return _Taken(blurred, state, room)
 
     def _probe(self, route: routes.Route) -> "Facts | None":
         """What the header of the photo tells, if it is a file and that must be known before it is read."""
-        if self._options.max_memory is None or route.source is None:
+        if self._options.max_memory is None or route.source is None or disk.is_pipe(route.source):
             return None
         from deblur_cli.files import large
 
@@ -246,6 +250,7 @@ class Pipeline:
             tile=(plan.tile_width, plan.tile_height),
             weights=self._options.weights,
             damaged=blurred.damaged,
+            notices=blurred.notices,
         )
         beside = None if route.compare is None else blurred
         return partial(self._write, route, restored, beside, taken.state, told, room)

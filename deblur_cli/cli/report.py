@@ -55,7 +55,7 @@ class Report:
         self._screen.complain(
             f"stopped; {done} of {self._photos} photos are done."
             if self._photos > 1
-            else "stopped; nothing was written.",
+            else f"stopped; {'the photo is done' if done else 'nothing was written'}.",
             self._way_on() if done and self._photos > done else "",
         )
 
@@ -80,6 +80,8 @@ class Report:
             self._screen.say(str(outcome).replace("\n", "\\n") + details)
             if outcome.damaged:
                 self._screen.complain(f"'{outcome.input}' is a damaged JPEG: parts of it are gray or out of place.")
+            for notice in outcome.notices:
+                self._screen.complain(notice)
         self._screen.done()
 
     def _details(self, outcome: workflow.Outcome) -> str:

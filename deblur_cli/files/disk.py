@@ -53,6 +53,15 @@ def read(path: Path) -> bytes:
         raise _unreadable(path, error) from error
 
 
+def is_pipe(path: Path) -> bool:
+    """Whether what is there gives its bytes only once: it must not be looked into before it is read."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
 def check_free(*paths: Path, hint: str = "Say --overwrite to replace it, or another -o.") -> None:
     """Refuse to replace what nobody said may be replaced; to be asked before the work whose result it would be.
 
@@ -66,16 +75,13 @@ def check_free(*paths: Path, hint: str = "Say --overwrite to replace it, or anot
 
 @contextlib.contextmanager
 def mapped(path: Path) -> Generator[bytes | mmap.mmap]:
-    """The file as a buffer of which only the parts that are looked at are read.
+    """The file as a buffer of which only the parts that are looked at are read; a pipe is read whole.
 
     Raises:
         InputError: it is missing, a folder, or may not be read.
     """
     try:
-        with path.open("rb") as file:
-            whole = (
-                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.is_file() and path.stat().st_size else b""
-            )
+        whole = _map(path) if path.is_file() else read(path)
     except OSError as error:
         raise _unreadable(path, error) from error
     try:
@@ -189,6 +195,12 @@ def _write_aside(
         with contextlib.suppress(OSError):
             aside.unlink()
         raise
+
+
+def _map(path: Path) -> bytes | mmap.mmap:
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
 
 
 def _unreadable(path: Path, error: OSError) -> DeblurError:

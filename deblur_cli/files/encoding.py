@@ -4,12 +4,13 @@ import hashlib
 import struct
 from collections.abc import Mapping
 from contextlib import suppress
+from io import BytesIO
 from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
 
-from deblur_cli.files import decoding, exif, png
+from deblur_cli.files import boxes, decoding, exif, png
 from deblur_cli.files.decoding import Pixels
 from deblur_cli.files.metadata import Metadata
 
@@ -67,8 +68,11 @@ def avif(out: BinaryIO, pixels: Pixels, alpha: Pixels | None, kept: Metadata, *,
     if alpha is not None:
         notes["advanced"] = {"alpha:lossless": "1"}
     sampling = "4:0:0" if pixels.shape[2] == 1 else "4:4:4"
+    made = BytesIO() if kept.cicp else out
     with decoding.quiet():  # Pillow looks into the EXIF block for an orientation and warns of damage
-        _save(out, _image(pixels, alpha), "AVIF", quality=quality, subsampling=sampling, **notes)
+        _save(made, _image(pixels, alpha), "AVIF", quality=quality, subsampling=sampling, **notes)
+    if kept.cicp and isinstance(made, BytesIO):
+        out.write(boxes.recoloured(made.getvalue(), kept.cicp))
 
 
 def bmp(out: BinaryIO, pixels: Pixels, kept: Metadata) -> None:

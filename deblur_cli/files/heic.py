@@ -64,6 +64,9 @@ def encode(pixels: Pixels, alpha: Pixels | None, kept: Metadata, *, quality: int
     extra: dict[str, Any] = {"exif": kept.exif or None, "xmp": kept.xmp or None}
     if kept.icc:
         extra |= {"icc_profile": kept.icc, "icc_profile_type": "prof"}
+    if kept.cicp:
+        extra |= {"color_primaries": kept.cicp.primaries, "transfer_characteristics": kept.cicp.transfer}
+        extra |= {"matrix_coefficients": kept.cicp.matrix, "full_range_flag": 1}
     heif.encode(mode, (stored.shape[1], stored.shape[0]), stored.tobytes(), out, quality=quality, chroma=444, **extra)
     return out.getvalue()
 

@@ -109,7 +109,7 @@ def read(path: Path, room: Scratch, name: str = "") -> Photo:
         alpha = None
     kept = metadata.settled(found.kept, facts.width, facts.height)
     damaged = sort == "jpeg" and _is_damaged(path)
-    return Photo(pixels=pixels, alpha=alpha, metadata=kept, format=facts.format, damaged=damaged)
+    return Photo(pixels=pixels, alpha=alpha, metadata=kept, format=facts.format, damaged=damaged, notices=found.notices)
 
 
 def twin(blurred: Photo, room: Scratch) -> Photo:

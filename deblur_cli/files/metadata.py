@@ -1,6 +1,7 @@
 """What a photo carries beside its pixels, and what of it stays true once the photo is upright and restored.
 
-Kept: EXIF, XMP, IPTC, the ICC profile, the resolution, PNG's own chunks, the JPEG comment; wherever the format can hold it.
+Kept: EXIF, XMP, IPTC, the ICC profile or the code points of colours, the resolution, PNG's own chunks, the JPEG comment;
+wherever the format can hold it.
 Changed: orientation becomes 1 in EXIF and XMP, the EXIF width and height become those of the upright photo.
 Dropped: the EXIF thumbnail, which shows the photo blurred.
 """
@@ -11,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from deblur_cli.files import exif
+from deblur_cli.files import cicp, exif, xmp
+from deblur_cli.files.cicp import Cicp
 
-_XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:\s*=\s*[\"']|>)\s*)([1-8])(\s*(?:[\"']|<))")
 _EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 _IPTC_RESOURCE = 0x0404  # of Photoshop's image resources
 _COLOUR_CHUNKS = frozenset({b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI"})
@@ -32,6 +33,8 @@ class Metadata:
     """XMP packet."""
     icc: bytes = b""
     """ICC profile, byte for byte: it says which colours the numbers mean."""
+    cicp: Cicp | None = None
+    """The code points that say so in its place; None is sRGB where there is no profile either."""
     iptc: bytes = b""
     """IPTC records (IIM)."""
     dpi: tuple[float, float] | None = None
@@ -46,9 +49,9 @@ class Metadata:
     """Whether a WebP came losslessly compressed and should stay so."""
 
     def stripped(self) -> "Metadata":
-        """Only what decides how the colours look: the ICC profile and PNG's colour chunks."""
+        """Only what decides how the colours look: the ICC profile, the code points and PNG's colour chunks."""
         colour = tuple(chunk for chunk in self.chunks if chunk[0] in _COLOUR_CHUNKS)
-        return Metadata(icc=self.icc, chunks=colour, lossless=self.lossless)
+        return Metadata(icc=self.icc, cicp=self.cicp, chunks=colour, lossless=self.lossless)
 
 
 def of_pillow(info: Mapping[Any, Any], segments: list[tuple[str, bytes]]) -> Metadata:
@@ -60,11 +63,13 @@ def of_pillow(info: Mapping[Any, Any], segments: list[tuple[str, bytes]]) -> Met
     """
     block = exif.bare(info.get("exif") or b"")
     photoshop: Mapping[int, Any] = info.get("photoshop") or {}
+    nclx: Mapping[str, int] = info.get("nclx_profile") or {}
     stated = "dpi" in info and info.get("jfif_unit", 1) in (1, 2) and ("jfif_unit" in info or not segments)
     return Metadata(
         exif=block,
         xmp=_bytes(info.get("xmp")).rstrip(b"\0"),
         icc=info.get("icc_profile") or b"",
+        cicp=cicp.named(nclx["color_primaries"], nclx["transfer_characteristics"]) if nclx else None,
         iptc=_bytes(photoshop.get(_IPTC_RESOURCE)),
         dpi=exif.sane_resolution(*map(float, info["dpi"])) if stated else exif.resolution(block),
         comment=_bytes(info.get("comment")),
@@ -89,6 +94,7 @@ def of_chunks(chunks: list[tuple[bytes, bytes]]) -> Metadata:
         elif kind in (b"tEXt", b"zTXt") and _RAW_PROFILE.match(payload):
             found = _with_raw_profile(found, kind, payload)
         elif kind in _COLOUR_CHUNKS | _WORD_CHUNKS:
+            found = replace(found, cicp=cicp.of_chunk(payload)) if kind == b"cICP" else found
             kept.append((kind, payload))
     dpi = found.dpi or exif.resolution(found.exif)
     return replace(found, chunks=tuple(kept), dpi=dpi)
@@ -96,11 +102,7 @@ def of_chunks(chunks: list[tuple[bytes, bytes]]) -> Metadata:
 
 def orientation(found: Metadata) -> int:
     """How the stored pixels are turned, 1 to 8: by EXIF, else by XMP, else not at all."""
-    said = exif.orientation(found.exif)
-    if said is not None:
-        return said
-    match = _XMP_ORIENTATION.search(found.xmp)
-    return int(match[2]) if match else 1
+    return exif.orientation(found.exif) or xmp.orientation(found.xmp) or 1
 
 
 def settled(found: Metadata, width: int, height: int) -> Metadata:
@@ -109,7 +111,7 @@ def settled(found: Metadata, width: int, height: int) -> Metadata:
     return replace(
         found,
         exif=exif.settled(found.exif, width, height),
-        xmp=_XMP_ORIENTATION.sub(rb"\g<1>1\g<3>", found.xmp),
+        xmp=xmp.upright(found.xmp),
         dpi=found.dpi[::-1] if found.dpi and turned else found.dpi,
     )
 

@@ -5,18 +5,17 @@ fewer bits gets correctly rounded values. To write a restored photo, put its pix
 ``dataclasses.replace(blurred, pixels=restored)``.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from io import BytesIO
-from mmap import mmap
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from deblur_cli.errors import InputError, UsageError
-from deblur_cli.files import damage, decoding, disk, encoding, formats, heic, metadata, png, tiff
+from deblur_cli.files import damage, decoding, disk, encoding, heic, metadata, tiff
 from deblur_cli.files.decoding import Pixels
 from deblur_cli.files.formats import FORMATS, READABLE, WRITABLE, format_of
 from deblur_cli.files.metadata import Metadata
+from deblur_cli.files.opening import Facts, Opened, opened
 
 __all__ = [
     "READABLE",
@@ -36,6 +35,11 @@ __all__ = [
     "write",
 ]
 
+_CODED = frozenset({"png", "avif", "heic"})
+"""Formats that name colours by code points."""
+_PROFILED = frozenset({"jpeg", "tiff", "webp"})
+"""Formats that name them by an ICC profile alone."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Photo:
@@ -51,37 +55,8 @@ class Photo:
     """The format of the file: jpeg, png, tiff, webp, avif, bmp or heic."""
     damaged: bool = False
     """Whether parts of it are not what was photographed: a JPEG is decoded whatever happened to it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What the header of a photo tells."""
-
-    width: int
-    """Of the upright photo, in pixels."""
-    height: int
-    """Likewise."""
-    format: str
-    """jpeg, png, tiff, webp, avif, bmp or heic."""
-    dtype: str
-    """Sample type that the photo is read to: uint8, uint16 or float32."""
-    channels: int
-    """1 for gray, 3 for colour; a palette counts as colour. Alpha not counted."""
-    alpha: bool
-    """Whether the file can hold transparency."""
-    coefficients: int = 0
-    """Bytes that its decoder holds beside the pixels, until it has read the file to its end."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
-    """A photo whose header is read and whose pixels can be decoded."""
-
-    facts: Facts
-    kept: Metadata
-    """The side notes as the file has them, orientation not yet applied."""
-    decode: Callable[[decoding.Room | None], tuple[Pixels, Pixels | None]]
-    """Where the room is used, what it gives holds the pixels."""
+    notices: tuple[str, ...] = ()
+    """Sentences, to be told once, on what the file holds and the photo does not: a video, a gain map, bits."""
 
 
 def read(source: Path | bytes, *, name: str = "", room: decoding.Room | None = None) -> Photo:
@@ -100,7 +75,7 @@ def read(source: Path | bytes, *, name: str = "", room: decoding.Room | None = N
     try:
         data = source if isinstance(source, bytes) else disk.read(source)
         found = opened(data, name)
-        facts, notes = found.facts, found.kept
+        facts, notes, notices = found.facts, found.kept, found.notices
         pixels, alpha = found.decode(room)
         del found  # and with it Pillow's picture: there is room for one at a time
         damaged = facts.format == "jpeg" and damage.is_seen(data)
@@ -108,7 +83,7 @@ def read(source: Path | bytes, *, name: str = "", room: decoding.Room | None = N
         raise decoding.too_large(name) from error
     height, width = pixels.shape[:2]
     kept = metadata.settled(notes, width, height)
-    return Photo(pixels=pixels, alpha=alpha, metadata=kept, format=facts.format, damaged=damaged)
+    return Photo(pixels=pixels, alpha=alpha, metadata=kept, format=facts.format, damaged=damaged, notices=notices)
 
 
 def probe(source: Path | bytes, *, name: str = "") -> Facts:
@@ -145,11 +120,12 @@ def encode(
         photo: to be encoded.
         format: a key of ``formats.FORMATS``, as :func:`format_of` and ``Photo.format`` give it.
         quality: 1 to 100, for JPEG, lossy WebP, AVIF and HEIC; JPEG and AVIF keep colour at full resolution.
-        keep_metadata: False drops all but the ICC profile and PNG's colour chunks, without which the colours would change.
+        keep_metadata: False drops all but the ICC profile, code points and PNG's colour chunks, without which the colours
+            would change.
         name: what messages call the photo.
 
     Raises:
-        UsageError: the format cannot hold the photo's alpha or its size, or ``quality`` is out of range.
+        UsageError: the format cannot hold the photo's alpha, its colours or its size, or ``quality`` is out of range.
         InputError: the library refused to encode it.
     """
     out = BytesIO()
@@ -175,7 +151,7 @@ def encode_to(
     dtype = narrowest(photo, format)
     pixels = encoding.narrowed(photo.pixels, dtype)
     alpha = encoding.narrowed(photo.alpha, dtype) if photo.alpha is not None and row.alpha else None
-    kept = photo.metadata if keep_metadata else photo.metadata.stripped()
+    kept = _coloured(photo.metadata if keep_metadata else photo.metadata.stripped(), format, gray=pixels.shape[2] == 1)
     try:
         _encode(out, pixels, alpha, kept, format, quality, name)
     except (OSError, RuntimeError, MemoryError) as error:
@@ -195,12 +171,13 @@ def check_fit(photo: Photo, *, format: str, name: str) -> None:  # noqa: A002 - 
     """Refuse what ``format`` cannot hold; to be asked before the work whose result it would be.
 
     Args:
-        photo: as it would be written; only its shape, its type and its alpha count.
+        photo: as it would be written; only its shape, its type, its alpha and its colours' code points count.
         format: a key of ``formats.FORMATS``.
         name: what messages call the result.
 
     Raises:
-        UsageError: a side is too long, parts are transparent, or the library of the format is not installed.
+        UsageError: a side is too long, parts are transparent, nothing in the format says what the colours mean, or its
+            library is not installed.
     """
     pixels, row = photo.pixels, FORMATS[format]
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or pixels.dtype.name not in encoding.PEAKS:
@@ -221,6 +198,7 @@ def check_fit(photo: Photo, *, format: str, name: str) -> None:  # noqa: A002 - 
             f"'{name}' cannot be a {row.title}: the photo has transparent parts, and {row.title} holds no alpha.",
             f"Write one of {able} instead.",
         )
+    _check_colours(photo, format, name)
 
 
 def write(photo: Photo, path: Path, *, quality: int = 95, keep_metadata: bool = True) -> None:
@@ -244,91 +222,29 @@ def _named(source: Path | bytes, name: str) -> str:
     return name or ("standard input" if isinstance(source, bytes) else str(source))
 
 
-def opened(data: bytes | mmap, name: str) -> Opened:
-    """The photo in the bytes of a file, its header read."""
-    sort = formats.sniff(data[:4096], name)
-    if sort == "png":
-        return _opened_png(data, name)
-    if sort == "tiff":
-        return _opened_tiff(data, name)
-    return _opened_heic(data, name) if sort == "heic" else _opened_by_pillow(data, sort, name)
-
-
-def _opened_png(data: bytes | mmap, name: str) -> Opened:
-    stated, chunks = png.header(data, name)
-    kept = metadata.of_chunks(chunks)
-    turned = metadata.orientation(kept)
-    return Opened(
-        facts=_facts(
-            (stated.width, stated.height),
-            turned,
-            format="png",
-            dtype="uint16" if stated.depth == 16 else "uint8",
-            channels=3 if stated.colour in (2, 3, 6) else 1,
-            alpha=stated.keyed or stated.colour >= 4,
-        ),
-        kept=kept,
-        decode=lambda _room: png.decode(data, stated, name, turned),
+def _check_colours(photo: Photo, format: str, name: str) -> None:  # noqa: A002 - as above
+    """Refuse a format in which the colours would be taken for others."""
+    meant, title = photo.metadata.cicp, FORMATS[format].title
+    if meant is None or format == "png":
+        return
+    profiled = format in _PROFILED and (photo.metadata.icc or meant.profile())
+    if meant.full and (format in _CODED or profiled or meant.is_srgb(gray=photo.pixels.shape[2] == 1)):
+        return
+    raise UsageError(
+        f"'{name}' cannot be a {title}: the photo's colours are those of {meant}, which {title} cannot name.",
+        "Write a PNG or a HEIC instead." if meant.full else "Write a PNG instead.",
     )
 
 
-def _opened_tiff(data: bytes | mmap, name: str) -> Opened:
-    stated, kept = tiff.header(data, name)
-    turned = metadata.orientation(kept)
-    return Opened(
-        facts=_facts(
-            (stated.width, stated.height),
-            turned,
-            format="tiff",
-            dtype=stated.dtype,
-            channels=3 if stated.channels >= 3 or stated.palette else 1,
-            alpha=stated.channels in (2, 4),
-        ),
-        kept=kept,
-        decode=lambda _room: tiff.decode(bytes(data), stated, name, turned),
-    )
-
-
-def _opened_heic(data: bytes | mmap, name: str) -> Opened:
-    image = heic.opened(bytes(data), name)
-    facts = _facts(
-        image.size,
-        1,
-        format="heic",
-        dtype="uint16" if image.info["bit_depth"] > 8 else "uint8",
-        channels=3 if image.mode.startswith(("RGB", "BGR")) else 1,
-        alpha=bool(image.has_alpha),
-    )
-    return Opened(facts=facts, kept=heic.notes(image), decode=lambda _room: heic.decode(image, name))
-
-
-def _opened_by_pillow(data: bytes | mmap, sort: str, name: str) -> Opened:
-    lossless = sort == "webp" and decoding.check_webp(data, name)
-    image = decoding.opened(data, sort, name)
-    segments: list[tuple[str, bytes]] = getattr(image, "applist", [])
-    kept = replace(metadata.of_pillow(image.info, segments), lossless=lossless)
-    turned = metadata.orientation(kept)
-
-    def decode(room: decoding.Room | None) -> tuple[Pixels, Pixels | None]:
-        with decoding.foreign(name, FORMATS[sort].title):
-            image.load()
-        return decoding.arrays(image, turned, room)
-
-    facts = _facts(
-        image.size,
-        turned,
-        format=sort,
-        dtype="uint8",
-        channels=1 if image.mode in ("1", "L", "LA") else 3,
-        alpha=image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info,
-        coefficients=decoding.coefficients(image),
-    )
-    return Opened(facts=facts, kept=kept, decode=decode)
-
-
-def _facts(size: tuple[int, int], turned: int, **rest: Any) -> Facts:
-    width, height = size[::-1] if turned >= 5 else size
-    return Facts(width=width, height=height, **rest)
+def _coloured(kept: Metadata, format: str, *, gray: bool) -> Metadata:  # noqa: A002 - as above
+    """The side notes with code points of colours in the words that the format has for them."""
+    meant = kept.cicp
+    if meant is None or kept.icc:
+        return kept
+    if format == "png":
+        named = any(kind == meant.chunk[0] for kind, _ in kept.chunks)
+        return kept if named else replace(kept, chunks=(meant.chunk, *kept.chunks))
+    return replace(kept, icc=meant.profile()) if format in _PROFILED and not gray else kept
 
 
 def _encode(

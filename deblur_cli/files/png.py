@@ -70,8 +70,17 @@ def header(data: Buffer, name: str) -> tuple[Header, list[tuple[bytes, bytes]]]:
     return Header(width=width, height=height, depth=depth, colour=colour, keyed=keyed), notes
 
 
-def decode(data: Buffer, stated: Header, name: str, orientation: int) -> tuple[Pixels, Pixels | None]:
+def decode(
+    data: Buffer, stated: Header, name: str, orientation: int, *, icc: bytes = b""
+) -> tuple[Pixels, Pixels | None]:
     """The upright pixels (H, W, 1 or 3), uint8 or uint16, and the alpha (H, W) or None.
+
+    Args:
+        data: the file.
+        stated: its header.
+        name: what the messages call the photo.
+        orientation: EXIF's, 1 to 8.
+        icc: its profile: a palette of grays stays colour if that is of RGB.
 
     Raises:
         InputError: the picture is damaged.
@@ -80,12 +89,16 @@ def decode(data: Buffer, stated: Header, name: str, orientation: int) -> tuple[P
         stored, key = _stored_deep(data, stated, name)
         pixels, alpha = decoding.parted(stored, orientation)
     else:
-        bare, key = _bare(data, name, keep_key=stated.depth < 16)
+        bare, key = _bare(data, name, keep_key=stated.colour == 3)
         image = decoding.opened(bare, "png", name)
+        image.info["icc_profile"] = icc
         with decoding.foreign(name, _TITLE):
             image.load()
         pixels, alpha = decoding.arrays(image, orientation)
-    return pixels, _keyed_alpha(pixels, key) if stated.depth == 16 and key and alpha is None else alpha
+    if not key or stated.colour not in (0, 2):
+        return pixels, alpha
+    with decoding.foreign(name, _TITLE):
+        return pixels, _keyed_alpha(pixels, key, stated.depth)
 
 
 def encode(pixels: Pixels, alpha: Pixels | None) -> Iterator[bytes]:
@@ -193,10 +206,11 @@ def _stored_deep(data: Buffer, stated: Header, name: str) -> tuple[Pixels, bytes
     return stored, key
 
 
-def _keyed_alpha(pixels: Pixels, key: bytes) -> Pixels:
-    """Alpha that is zero where the 16-bit colour is the transparent one."""
-    colour = np.frombuffer(key, ">u2")[: pixels.shape[2]]
-    return np.where((pixels == colour).all(axis=2), 0, 65535).astype(np.uint16)
+def _keyed_alpha(pixels: Pixels, key: bytes, depth: int) -> Pixels:
+    """Alpha that is zero where the colour is the transparent one, whose samples have the depth that the file states."""
+    most, peak = 2**depth - 1, int(np.iinfo(pixels.dtype).max)
+    colour = [(sample & most) * (peak // most) for sample in struct.unpack_from(f">{pixels.shape[2]}H", key)]
+    return np.where((pixels == np.array(colour, pixels.dtype)).all(axis=2), 0, peak).astype(pixels.dtype)
 
 
 def _packed(pixels: Pixels, alpha: Pixels | None, top: int, rows: int) -> bytes:

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from deblur_cli.errors import DeblurError, InputError, UsageError
-from deblur_cli.files import formats, manifest, shards
+from deblur_cli.files import disk, formats, manifest, shards
 from deblur_cli.files.search import BESIDE, COMPARE, Found, is_folder, search
 
 _absolute = os.path.abspath  # leaves links alone, which Path.resolve follows
@@ -196,7 +196,11 @@ def _format(path: Path | str) -> str | None:
 
 def _sniffed(source: Path) -> str:
     """The ending that a photo with an ending of its own should have, told by its bytes."""
+    if disk.is_pipe(source):  # its bytes come only once
+        raise UsageError(f"'{source}' is a pipe: nothing tells the format of its result.", "Say -o FILE, or --format.")
     try:
+        if not source.is_file():
+            return source.suffix
         with source.open("rb") as file:
             return formats.FORMATS[formats.sniff(file.read(4096), source.name)].suffixes[0]
     except (OSError, DeblurError):

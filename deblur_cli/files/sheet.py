@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from deblur_cli.errors import DeviceError, InputError
+from deblur_cli.errors import DeviceError, InputError, UsageError
 from deblur_cli.files.decoding import Pixels
+from deblur_cli.files.formats import FORMATS
 from deblur_cli.files.photo import Photo
 from deblur_cli.files.scratch import Scratch
 
@@ -37,6 +38,27 @@ def side_by_side(blurred: Photo, restored: Photo, room: Scratch | None = None) -
         raise DeviceError(
             "The memory does not suffice for the before/after picture.", "Leave out --compare."
         ) from error
+
+
+def check_fit(blurred: Photo, *, format: str, name: str) -> None:  # noqa: A002 - the word that Photo and Pillow use
+    """Refuse a photo too wide to stand beside its result in ``format``; to be asked before the work.
+
+    Args:
+        blurred: the photo as it was; only its shape counts.
+        format: a key of ``formats.FORMATS``, which holds the photo alone.
+        name: what messages call the picture of both.
+
+    Raises:
+        UsageError: the two side by side are too wide.
+    """
+    height, width = blurred.pixels.shape[:2]
+    both, row = 2 * width + _line(width), FORMATS[format]
+    if both > row.side:
+        raise UsageError(
+            f"'{name}' cannot be a {row.title}: before and after are {both} x {height} pixels, "
+            f"more than its {row.side} a side.",
+            "Leave out --compare, or have PNGs written: --format png, or -o NAME.png.",
+        )
 
 
 def write_sheet(path: Path, rows: Sequence[Sequence[NDArray[np.uint8]]]) -> None:
@@ -78,5 +100,10 @@ def _in_bands(blurred: Photo, restored: Photo, room: Scratch) -> Photo:
 def _joined(left: Pixels, right: Pixels) -> Pixels:
     height, width = left.shape[:2]
     white = np.iinfo(left.dtype).max if np.issubdtype(left.dtype, np.integer) else 1
-    line = np.full((height, max(2, width // 200), *left.shape[2:]), white, left.dtype)
+    line = np.full((height, _line(width), *left.shape[2:]), white, left.dtype)
     return np.concatenate([left, line, right], axis=1)
+
+
+def _line(width: int) -> int:
+    """Pixels between two pictures of that width."""
+    return max(2, width // 200)

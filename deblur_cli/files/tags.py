@@ -14,6 +14,8 @@ Buffer = bytes | bytearray | mmap
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _CODES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 11: "f", 12: "d", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 _POINTERS = frozenset({34665, 34853, 40965})  # to the Exif, GPS and interoperability directories
+_PER_CHANNEL = frozenset({258, 273, 279, 324, 325, 339})  # depths, places, sizes, sample formats
+_LAYOUT = _PER_CHANNEL | {256, 257, 259, 266, 278, 317, 322, 323}  # what it takes to find and unpack the samples
 _MOST_DIRECTORIES = 4096  # a chain longer than this is a circle
 
 
@@ -173,6 +175,20 @@ def copied(data: Buffer, source: Directory, keep: Callable[[int, Tag], bool]) ->
     at = append(out, source.order, values)
     out[4:8] = struct.pack(f"{source.order}I", at)
     return bytes(out)
+
+
+def plane(data: Buffer, channel: int, channels: int) -> bytearray:
+    """A TIFF whose only picture is, in gray, one channel of the first one of ``data``, whose channels lie apart."""
+    main, whole = first(data), bytearray(data)
+    values = {262: (3, 1, struct.pack(f"{main.order}H", 1))}  # zero is black
+    for number in main.tags.keys() & _LAYOUT:
+        tag, raw = main.tags[number], main.payload(data, number)
+        parts = channels if number in _PER_CHANNEL and tag.count % channels == 0 else 1
+        size, at = len(raw) // parts, channel % parts * (len(raw) // parts)
+        values[number] = (tag.kind, tag.count // parts, raw[at : at + size])
+    at = append(whole, main.order, values)
+    whole[2:8] = struct.pack(f"{main.order}HI", 42, at)
+    return whole
 
 
 def _values(

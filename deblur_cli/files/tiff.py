@@ -97,10 +97,7 @@ def decode(data: bytes, stated: Header, name: str, orientation: int) -> tuple[Pi
     Raises:
         InputError: the picture is damaged or of a kind that no decoder here knows.
     """
-    upright = bytearray(data) if orientation != 1 else data  # decoders would turn it on their own, each in its way
-    tag = tags.first(data).tags.get(_ORIENTATION)
-    if tag and isinstance(upright, bytearray):
-        upright[tag.at : tag.at + tag.size] = struct.pack(f"{tags.first(data).order}H", 1).ljust(tag.size, b"\0")
+    upright = data if orientation == 1 else _unturned(data)
     if stated.depth <= 8:
         _hush_libtiff()
         image = decoding.opened(upright, "tiff", name)
@@ -108,7 +105,7 @@ def decode(data: bytes, stated: Header, name: str, orientation: int) -> tuple[Pi
             image.load()
         return _without_void(*decoding.arrays(image, orientation), stated)
     with decoding.foreign(name, _TITLE):
-        stored = _stored(upright)
+        stored = _stored(upright, stated, name)
     if stored.shape[:2] != (stated.height, stated.width):
         raise decoding.truncated(name, _TITLE)
     stored = stored.astype(stated.dtype, copy=False)
@@ -235,7 +232,16 @@ def _hush_libtiff() -> None:
         libtiff.TIFFSetErrorHandler(None)
 
 
-def _stored(data: bytes | bytearray) -> Pixels:
+def _unturned(data: bytes) -> bytearray:
+    """The file with nothing in it that says how it is turned: decoders would turn it on their own, each in its way."""
+    main, upright = tags.first(data), bytearray(data)
+    for number, said in ((_ORIENTATION, struct.pack(f"{main.order}H", 1)), (_XMP, b"")):
+        if tag := main.tags.get(number):
+            upright[tag.at : tag.at + tag.size] = said.ljust(tag.size, b"\0")[: tag.size]
+    return upright
+
+
+def _stored(data: bytes | bytearray, stated: Header, name: str) -> Pixels:
     """The samples as stored, (H, W) or (H, W, C) in RGB order."""
     import tifffile
 
@@ -248,12 +254,17 @@ def _stored(data: bytes | bytearray) -> Pixels:
                 raise
             stored = None
         separate = page.planarconfig == 2 and page.samplesperpixel > 1
-    if stored is None:
-        return _stored_by_opencv(data)
-    return np.moveaxis(stored, 0, -1) if separate else stored
+    if stored is not None:
+        return np.moveaxis(stored, 0, -1) if separate else stored
+    count = stated.channels
+    if not separate:
+        return _stored_by_opencv(data, count, stated, name)
+    planes = (tags.plane(data, channel, count) for channel in range(count))  # OpenCV would take them for pixels
+    return np.stack([_stored_by_opencv(plane, 1, stated, name) for plane in planes], axis=-1)
 
 
-def _stored_by_opencv(data: bytes | bytearray) -> Pixels:
+def _stored_by_opencv(data: bytes | bytearray, channels: int, stated: Header, name: str) -> Pixels:
+    """The samples as :func:`_stored` gives them, if OpenCV gives what the file states: other kinds it narrows, or mixes up."""
     import cv2
 
     level = cv2.utils.logging.getLogLevel()
@@ -262,9 +273,14 @@ def _stored_by_opencv(data: bytes | bytearray) -> Pixels:
         stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     finally:
         cv2.utils.logging.setLogLevel(level)
-    if stored is None:
-        raise ValueError("its compression cannot be undone here")
-    return stored[..., [2, 1, 0, 3][: stored.shape[2]]] if stored.ndim == 3 else stored
+    dtype = f"{stated.dtype[0]}{stated.depth // 8}"
+    if stored is None or stored.dtype != dtype or stored.shape[2:] != ((channels,) if channels > 1 else ()):
+        raise InputError(
+            f"'{name}' is a TIFF of {stated.channels} x {stated.depth}-bit samples, damaged or packed in a way "
+            "that deblur cannot undo.",
+            "Save it uncompressed or with deflate (ZIP), its channels interleaved.",
+        )
+    return stored[..., [2, 1, 0, 3][:channels]] if stored.ndim == 3 else stored
 
 
 def _divided(pixels: Pixels, alpha: Pixels) -> Pixels:

@@ -91,6 +91,26 @@ def test_what_the_format_cannot_hold_is_told_before_the_net_is_loaded(capsys):
     assert tree() == ["a.png"]
 
 
+@pytest.mark.parametrize("words", [[], ["--max-memory", "64G"]])
+@pytest.mark.parametrize(("name", "size"), [("a.webp", (8200, 8)), ("a.jpg", (32700, 8))])
+def test_a_photo_too_wide_to_stand_beside_its_result_is_told_before_the_net_works(name, size, words, weights, capsys):
+    draw(name, size)
+    assert code_of(name, "-o", "out/", "--compare", "--weights", weights, *words) == 2
+    said = capsys.readouterr().err
+    compare = Path("out", name).with_stem("a-compare")
+    assert f"'{compare}' cannot be a" in said
+    assert f"before and after are {2 * size[0] + size[0] // 200} x 8 pixels" in said
+    assert "Leave out --compare, or have PNGs written" in said
+    assert tree() == [name]
+
+
+def test_what_is_too_wide_for_a_before_and_after_picture_needs_no_net_to_be_told(capsys):
+    draw("a.webp", (8200, 8))
+    assert code_of("a.webp", "-o", "b.png", "--compare", "--weights", "nowhere.safetensors") == 4
+    assert code_of("a.webp", "-o", "b.webp", "--compare", "--weights", "nowhere.safetensors") == 2
+    assert "'b-compare.webp' cannot be a WebP" in capsys.readouterr().err
+
+
 def test_debug_shows_the_traceback_of_a_photo_that_failed(weights, monkeypatch, capsys):
     torn("a.png"), draw("b.png")
     monkeypatch.setenv("DEBLUR_DEBUG", "1")
@@ -139,7 +159,7 @@ def test_json_is_one_row_per_photo_with_everything_a_script_asks_for(weights, ca
     words = ("in", "-o", "out", "--json", "--device", "cpu", "--precision", "fp32", "--weights", weights)
     assert code_of(*words) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    keys = "input output status compare width height seconds device precision tile weights damaged error hint exit_code"
+    keys = "input output status compare width height seconds device precision tile weights damaged notices error hint exit_code"
     assert [" ".join(each) for each in rows] == [keys] * 2
     assert (rows[1]["width"], rows[1]["height"], rows[1]["input"], rows[1]["output"]) == (
         70,

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from small_command import DEADLINE, ENVIRONMENT, code_of, draw, names_in, size_of, until
 
 from deblur_cli.commands import deblur
+from deblur_cli.files import photo
 from deblur_cli.options.deblur import DeblurOptions
 
 
@@ -80,6 +83,34 @@ def test_a_stop_between_two_events_tells_no_outcome_twice(weights):
     with pytest.raises(KeyboardInterrupt):
         events.throw(KeyboardInterrupt())
     assert names_in("out") == ["1.png"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize("where", ["encode", "read"])
+def test_a_stop_of_the_only_photo_says_whether_it_is_done(where, weights, monkeypatch, capfd):
+    draw("a.png")
+    work = getattr(photo, where)
+
+    def stopped(*given, **words):
+        assert until(main_waits)
+        os.kill(os.getpid(), signal.SIGINT)
+        if where == "read":
+            raise KeyboardInterrupt
+        return work(*given, **words)
+
+    def main_waits() -> bool:
+        """Whether the thread that the signal interrupts waits for the photo to be read, or written."""
+        stack = traceback.extract_stack(sys._current_frames()[threading.main_thread().ident])
+        return [each.name for each in stack][-2:] == [{"read": "wait", "encode": "result"}[where], "wait"]
+
+    monkeypatch.setattr(photo, where, stopped)
+    assert code_of("a.png", "--weights", weights) == 130
+    said = capfd.readouterr().err
+    if where == "read":
+        assert said == "deblur: stopped; nothing was written.\n"
+    else:
+        assert size_of("a-sharp.png") == (40, 24)
+        assert said.endswith("deblur: stopped; the photo is done.\n")
 
 
 def batch() -> list[str]:

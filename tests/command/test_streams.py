@@ -86,6 +86,39 @@ def test_a_full_disk_behind_standard_output_is_told_in_a_sentence(words, weights
     assert len(said.splitlines()) == 2
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize(
+    ("name", "words", "result"),
+    [
+        ("pipe.jpg", ["-o", "out/"], "out/pipe.jpg"),
+        ("pipe.jpg", ["-o", "out/", "--max-memory", "64G"], "out/pipe.jpg"),
+        ("pipe", ["-o", "out/", "--format", "png"], "out/pipe.png"),
+        ("pipe", ["-o", "b.png", "--max-memory", "64G"], "b.png"),
+        ("pipe.jpg", ["--dry-run"], None),
+    ],
+)
+def test_a_pipe_that_has_a_name_is_read_once_and_whole(name, words, result, weights, capfd):
+    content = draw("a.jpg").read_bytes()
+    os.mkfifo(name)
+    with ThreadPoolExecutor(1) as hand:
+        hand.submit(Path(name).write_bytes, content)
+        assert code_of(name, *words, "--weights", weights) == 0
+    said = capfd.readouterr()
+    if result is None:
+        assert said.out == "pipe.jpg -> pipe-sharp.jpg  40 x 24\n"
+    else:
+        assert size_of(result) == (40, 24)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_with_no_ending_is_not_looked_into_for_one(capfd):
+    os.mkfifo("pipe")
+    assert code_of("pipe", "-o", "out/") == 2
+    assert capfd.readouterr().err == (
+        "deblur: 'pipe' is a pipe: nothing tells the format of its result.\nSay -o FILE, or --format.\n"
+    )
+
+
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal")
 @pytest.mark.parametrize("words", [["a.jpg", "-o", "-"], ["-"]])
 def test_no_image_bytes_reach_a_terminal(words, weights, monkeypatch, capfd):
