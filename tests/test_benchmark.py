@@ -25,7 +25,7 @@ from deblur_cli.files.checkpoint import Checkpoint, Label, save
 from deblur_cli.nets import to_mapping
 from deblur_cli.nets.unet import UNet, UNetConfig
 from deblur_cli.options.benchmark import BenchmarkOptions
-from deblur_cli.scorer import events, page, record, samples, scores, synthetic
+from deblur_cli.scorer import entrants, events, page, record, samples, scores, synthetic
 
 SIZE = (48, 40)
 
@@ -309,6 +309,32 @@ def test_the_page_is_whole_in_itself(tmp_path: Path, nets) -> None:
     assert "<i>" not in text
 
 
+@pytest.mark.parametrize("more", [(), ("--speed-only",)])
+@pytest.mark.parametrize(("output", "code"), [("nowhere/r.csv", 3), ("file/r.json", 3), ("folder.csv", 2)])
+def test_an_output_that_cannot_be_written_is_told_before_the_work(
+    output: str, code: int, more: tuple[str, ...], tmp_path: Path, nets, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr(entrants, "find", lambda *_: pytest.fail("the work was begun"))
+    plain(tmp_path, 2)
+    Path("folder.csv").mkdir()
+    Path("file").touch()
+    words = ("benchmark", "--dataset", "pairs", "--data", ".", "--weights", nets[0], "--overwrite", "--output", output)
+    assert code_of(*words, *more) == code
+    assert capsys.readouterr().err.startswith(f"deblur: '{output}'")
+
+
+def test_a_page_of_somebody_else_is_not_replaced(tmp_path: Path, nets, capsys) -> None:
+    plain(tmp_path, 2)
+    words = ("benchmark", "--dataset", "pairs", "--data", str(tmp_path), "--weights", nets[0], "--report", "page")
+    Path("page").mkdir()
+    Path("page/index.html").write_text("<title>my own site</title>")
+    assert code_of(*words) == 2
+    assert "there already" in capsys.readouterr().err
+    assert "my own" in Path("page/index.html").read_text()
+    assert code_of(*words, "--overwrite") == code_of(*words) == 0
+    assert "deblur benchmark" in Path("page/index.html").read_text()
+
+
 def test_the_page_shows_the_best_the_median_and_the_worst() -> None:
     def score(gain: float) -> scores.Score:
         both = {"before": {"psnr": 20.0}, "after": {"psnr": 20.0 + gain}}
@@ -319,6 +345,16 @@ def test_the_page_shows_the_best_the_median_and_the_worst() -> None:
     assert [(place, each.name) for place, each in chosen] == [("best", "3"), ("median", "1"), ("worst", "-1")]
     assert [place for place, _ in page.choose([score(1), score(2)])] == ["best", "worst"]
     assert len(page.choose([score(1)])) == 1
+
+
+def test_infinite_gains_of_both_signs_leave_the_other_scores_alone() -> None:
+    """A pair that is the same image, spoilt by the net, beside one that comes out as the sharp one is."""
+    facts = {"kind": "", "weights": "w", "width": 1, "height": 1, "seconds": 1.0, "tile": (1, 1), "memory": None}
+    sides = [({"psnr": math.inf}, {"psnr": 30.0}), ({"psnr": 30.0}, {"psnr": math.inf})]
+    found = [scores.Score(name=str(index), before=one, after=two, **facts) for index, (one, two) in enumerate(sides)]
+    (row,) = scores.rows(found)
+    assert math.isnan(row.gain)
+    assert (row.images, row.worse) == (2, 0.5)
 
 
 def test_the_paper_stands_beside_the_measured_rows_and_is_marked(tmp_path: Path, nets, capsys) -> None:

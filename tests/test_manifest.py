@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from deblur_cli.commands import deblur
 from deblur_cli.errors import InputError, UsageError
 from deblur_cli.files import disk
 from deblur_cli.files.manifest import Pen
 from deblur_cli.files.routes import Naming, plan
+from deblur_cli.options.deblur import DeblurOptions
 
 WORDS = {"weights": "ab" * 32, "options": {"strength": 1.0, "tile": None}}
 
@@ -89,6 +91,16 @@ def test_other_weights_or_options_do_all_again_and_going_back_does_so_too(change
     do(pen(**change), result=b"another result")
     assert left(pen(**change)) == []
     assert left(pen()) == ["a.png"]
+
+
+def test_other_contents_of_a_folder_of_weights_are_other_weights():
+    Path("net").mkdir()
+    options = DeblurOptions(inputs=("in",), weights="net", manifest="done.jsonl")
+    seen = set()
+    for content in (b"one", b"two"):
+        Path("net/encoder_lv1.pkl").write_bytes(content)
+        seen |= {deblur._pen(options, None).weights for _ in range(2)}
+    assert len(seen) == 2
 
 
 def test_a_photo_that_changed_is_done_again_and_its_result_may_be_replaced():
@@ -224,6 +236,24 @@ def test_a_manifest_that_cannot_be_written_is_told_before_the_work(path):
     Path("folder").mkdir()
     with pytest.raises(InputError, match=f"The manifest '{path}' cannot be written"):
         pen(path).open()
+
+
+@pytest.mark.parametrize("content", [b"\xff\xd8\xff\xe0 JFIF", b"my shopping\n", b'{"other": 1}\n'])
+def test_a_file_of_something_else_is_no_manifest_and_stays_as_it_is(content):
+    Path("a.jpg").write_bytes(content)
+    with pytest.raises(InputError, match=r"'a\.jpg' is no manifest"):
+        pen("a.jpg").open()
+    assert Path("a.jpg").read_bytes() == content
+
+
+@pytest.mark.parametrize("cut", [0, 5, 20])
+def test_a_manifest_whose_only_line_was_cut_off_is_one(cut):
+    photos("a.png")
+    do(pen())
+    Path("done.jsonl").write_bytes(Path("done.jsonl").read_bytes()[:cut])
+    pen().open()
+    do(pen(), overwrite=True)
+    pen().open()
 
 
 def test_a_result_whose_line_cannot_be_written_is_not_put_in_its_place(monkeypatch):

@@ -139,7 +139,7 @@ def test_sizes_that_are_none_are_refused(word: str, capsys: pytest.CaptureFixtur
 
 def test_workers_share_the_memory(weights: str) -> None:
     options = DeblurOptions(inputs=("a.png",), weights=weights, max_memory=2**32)
-    task = deblur._divided(pipeline.Task(options=options), 4)
+    task = pipeline.Task(options=options).divided(4)
     assert task.options == replace(options, max_memory=2**30)
 
 

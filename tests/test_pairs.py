@@ -133,6 +133,39 @@ def test_a_list_that_names_what_is_not_there_is_refused(tmp_path: Path) -> None:
         pairs.find("pairs", tmp_path)
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_of_several_lists_the_one_of_the_split_counts(tmp_path: Path, split: str) -> None:
+    layout(tmp_path, *(f"{side}/{name}.png" for side in ("blurry", "clear") for name in ("train", "test")))
+    for name in ("train", "test"):
+        (tmp_path / f"{name}_list.txt").write_text(f"clear/{name}.png blurry/{name}.png\n")
+    assert [row[1] for row in found("pairs", tmp_path, split=split)] == [f"blurry/{split}.png"]
+    (tmp_path / f"{split}_list.txt").unlink()
+    assert pairs.holds_pairs(tmp_path)
+    with pytest.raises(InputError, match=f"holds no pairs for {split}"):
+        pairs.find("pairs", tmp_path, split=split)
+
+
+def test_two_lists_that_say_nothing_of_a_split_are_refused(tmp_path: Path) -> None:
+    layout(tmp_path, "a.png", "b.png")
+    for name in ("first", "second"):
+        (tmp_path / f"{name}.txt").write_text("a.png b.png\n")
+    with pytest.raises(InputError, match="nothing tells which of them is for train"):
+        pairs.find("pairs", tmp_path)
+
+
+def test_folders_of_another_split_are_no_sequences(tmp_path: Path) -> None:
+    folders = ("train", "train_station", "val")
+    layout(tmp_path, *(f"{name}/{side}/1.png" for name in folders for side in ("blur", "sharp")))
+    assert [row[0] for row in found("pairs", tmp_path, split="test")] == ["train_station/1", "val/1"]
+    assert [row[1] for row in found("pairs", tmp_path)] == ["train/blur/1.png"]
+
+
+def test_a_text_that_is_no_list_is_passed_over_in_any_encoding(tmp_path: Path) -> None:
+    layout(tmp_path, "blur/a.png", "sharp/a.png")
+    (tmp_path / "notes.txt").write_bytes("Müller's photos\n".encode("latin-1"))
+    assert [row[0] for row in found("pairs", tmp_path)] == ["a"]
+
+
 def test_pairs_are_never_matched_by_order(tmp_path: Path) -> None:
     layout(tmp_path, "blur/1.png", "blur/2.png", "sharp/1.png", "sharp/3.png")
     with pytest.raises(InputError, match=r"2 images .* no counterpart of the same name, first '2\.png'"):

@@ -1,5 +1,6 @@
 """A folder on its way: reading and writing do not keep the net waiting where it is as quick as they are."""
 
+import signal
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deblur_cli.batch import machine
+from deblur_cli.batch import cluster, machine, worker
 from deblur_cli.batch.events import Outcome
 from deblur_cli.batch.pipeline import Pipeline, Task
 from deblur_cli.batch.streams import Streams
@@ -144,3 +145,68 @@ def test_photos_are_not_held_without_end(folder: list[routes.Route], monkeypatch
     monkeypatch.setattr(Net, "restore", watched)
     _run(folder, log, 3, monkeypatch, behind=0)
     assert max(seen) == 3
+
+
+class Spoken:
+    """A worker's connection, on which everything that was said is kept."""
+
+    def __init__(self) -> None:
+        self.said: list[Any] = []
+
+    def send(self, message: Any) -> None:
+        self.said.append(message)
+
+
+def _stopped(found: list[routes.Route], monkeypatch: pytest.MonkeyPatch, stop: Any) -> Pipeline:
+    """A pipeline of a GPU whose net is stopped at the fourth photo, while three results are being written."""
+    net, encoded, go_on = Net(Log(), 4), photo.encode, Event()
+    net.restore = lambda pixels, **_more: stop(pixels, go_on)
+
+    def encode(picture: photo.Photo, **words: Any) -> bytes:
+        assert go_on.wait(DEADLINE)
+        return encoded(picture, **words)
+
+    monkeypatch.setattr(photo, "encode", encode)
+    monkeypatch.setattr(machine, "opened", lambda *_said: net)
+    return Pipeline(Task(options=DeblurOptions(inputs=("x",))))
+
+
+def test_a_worker_that_is_stopped_tells_of_all_that_it_was_writing(
+    folder: list[routes.Route], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, said = worker._Stop(), Spoken()
+
+    def stop(pixels: np.ndarray, go_on: Event) -> np.ndarray:
+        if pixels[0, 0, 0] == 3:
+            go_on.set()
+            asked(signal.SIGTERM, None)
+        return pixels
+
+    pipeline = _stopped(folder, monkeypatch, stop)
+    monkeypatch.setattr(worker, "_incoming", lambda _connection: iter(folder))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            worker._serve(pipeline, said, asked)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    told = [Path(each.output).name for each in said.said if isinstance(each, Outcome)]
+    assert told == ["00.png", "01.png", "02.png"]
+
+
+def test_a_stop_between_two_events_leaves_no_result_untold(
+    folder: list[routes.Route], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an actor, of a worker, and of the command itself."""
+
+    def stop(pixels: np.ndarray, go_on: Event) -> np.ndarray:
+        if pixels[0, 0, 0] == 2:
+            hand.stop()
+            go_on.set()
+        return pixels
+
+    hand = cluster.Hand(Task(options=DeblurOptions(inputs=("x",))), ".")
+    hand._pipeline = _stopped(folder, monkeypatch, stop)
+    told = [Path(each.output).name for each in hand.restore(folder)]
+    assert told == sorted(each.name for each in folder[0].target.parent.iterdir())
+    assert len(told) == 3

@@ -7,19 +7,28 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from deblur_cli.batch.cluster import _on_cores, _on_gpus
+from deblur_cli.batch import cluster as ray_workers
+from deblur_cli.batch import machine
+from deblur_cli.batch.cluster import Cluster, _abreast, _on_cores, _on_gpus
+from deblur_cli.batch.events import Opened, Outcome
+from deblur_cli.batch.pipeline import Task
 from deblur_cli.cli import main
 from deblur_cli.commands import deblur
+from deblur_cli.files import routes
 from deblur_cli.files.checkpoint import Checkpoint, Label, save
+from deblur_cli.files.hub import Noted
 from deblur_cli.nets import to_mapping
 from deblur_cli.nets.unet import UNet, UNetConfig
+from deblur_cli.options.deblur import DeblurOptions
 
 DEADLINE = 180
 LETHAL = '''
@@ -113,6 +122,81 @@ def test_what_a_worker_asks_for_fits_on_every_node(cores, workers, count, each):
 )
 def test_a_worker_has_a_gpu_or_a_part_that_leaves_room_for_the_others(gpus, workers, count, each):
     assert _on_gpus(gpus, workers) == (count, {"num_gpus": each, "num_cpus": 0})
+
+
+class Here:
+    """Ray as far as it is used, all in this process: a promise is a list with what was promised."""
+
+    exceptions = SimpleNamespace(RayTaskError=LookupError, RayError=ConnectionError)
+
+    def __init__(self, *cores: int) -> None:
+        self.cores = cores
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def nodes(self) -> list[dict]:
+        return [{"Alive": True, "Resources": {"CPU": float(each)}} for each in self.cores]
+
+    def remote(self, kind: type) -> SimpleNamespace:
+        def make(*words):
+            hand = kind(*words)
+            kept = {each: self._later(getattr(hand, each)) for each in ("open", "restore", "stop")}
+            return SimpleNamespace(**kept)
+
+        return SimpleNamespace(options=lambda **_said: SimpleNamespace(remote=make))
+
+    def _later(self, call) -> SimpleNamespace:
+        return SimpleNamespace(remote=lambda *words: Promise([call(*words)]))
+
+    def wait(self, promises, **_said):
+        return promises[:1], promises[1:]
+
+    def get(self, promise):
+        return promise.kept[0]
+
+    def kill(self, _handle) -> None: ...
+
+
+@dataclass(eq=False)
+class Promise:
+    kept: list
+
+
+@pytest.mark.parametrize(
+    ("cores", "workers", "photos", "share"),
+    [((8,), 2, 4, 2), ((8,), 2, 1, 1), ((4, 4, 4), 3, 6, 1), ((1,), 3, 6, 3), ((16, 4), None, 9, 4)],
+)
+def test_workers_of_a_node_share_its_memory_and_tell_what_is_to_be_known_of_the_weights(
+    cores, workers, photos, share, weights, monkeypatch
+):
+    for index in range(photos):
+        draw(f"{index}.png")
+    seen, opened = [], machine.opened
+
+    def watched(options, told):
+        seen.append(options)
+        told(Noted("not for commercial use"))
+        return opened(options, None)
+
+    monkeypatch.setattr(ray_workers, "_library", lambda: Here(*cores))
+    monkeypatch.setattr(machine, "opened", watched)
+    monkeypatch.setenv("DEBLUR_WEIGHTS_LIST", "list.toml")
+    Path("list.toml").touch()
+    said: list[object] = []
+    options = DeblurOptions(inputs=("in",), output="out", weights=weights, max_memory=2**36, engine="ray")
+    found = routes.plan(options.inputs, routes.Naming(output="out")).routes
+    events = list(Cluster(Task(options=options), workers, fetching=said.append).run(found))
+    assert [each.status for each in events if isinstance(each, Outcome)] == ["restored"] * photos
+    assert sum(isinstance(each, Opened) for each in events) == 1
+    assert {each.max_memory for each in seen} == {2**36 // share}
+    assert {each.weights_list for each in seen} == {"list.toml"}
+    assert said == [Noted("not for commercial use")]
+
+
+@pytest.mark.parametrize(("sizes", "each", "count"), [([8, 4], 4, 2), ([1], 1 / 3, 3), ([], 1, 1), ([8, 8], 1, 8)])
+def test_how_many_workers_a_node_holds(sizes, each, count):
+    assert _abreast(sizes, each) == count
 
 
 @cluster

@@ -127,6 +127,12 @@ def test_a_path_that_is_not_there_is_told(name: str, package: Path) -> None:
         weights.locate(name)
 
 
+@pytest.mark.parametrize("name", ["~nobody-at-all/net.safetensors", "a" * 300])
+def test_a_name_that_no_disk_can_hold_is_told(name: str, package: Path) -> None:
+    with pytest.raises(WeightsError):
+        weights.known(name)
+
+
 def test_a_name_that_is_not_there_brings_the_nearest_one(package: Path) -> None:
     with pytest.raises(WeightsError, match="neither a file nor one of default, unet-tests-1") as caught:
         weights.locate("unet-test-1")

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from deblur_cli.batch.backlog import Backlog, Job
-from deblur_cli.batch.events import Begun, Opened, Outcome, begun
+from deblur_cli.batch.events import Begun, Opened, Outcome, begun, last_words
 from deblur_cli.batch.pipeline import Pipeline, Task
 from deblur_cli.errors import DeblurError, DeviceError, InputError, UsageError
-from deblur_cli.files import disk
-from deblur_cli.files.hub import Noted, Told
+from deblur_cli.files import disk, weights
+from deblur_cli.files.hub import Fetching, Noted, Told
 from deblur_cli.files.routes import Route
 
 _BUNDLE = 8
@@ -43,32 +43,39 @@ class Hand:
         self._lock = threading.Lock()
         self._stopping = False
         self._folder = folder
-        self._pipeline = Pipeline(task)
+        self._notes: list[Noted] = []
+        self._pipeline = Pipeline(task, fetching=self._keep)
 
-    def open(self) -> Opened | DeblurError:
-        """Go to the folder from which names are told, and load the net; the error where it would be raised."""
+    def open(self) -> tuple[Opened | DeblurError, list[Noted]]:
+        """Go to the folder from which names are told, and load the net; the error where it would be raised.
+
+        With it comes what the user should know of the weights, such as a licence that forbids commercial use.
+        """
         try:
             with self._lock:
                 os.chdir(self._folder)
-                return self._pipeline.open()
+                return self._pipeline.open(), self._notes
         except DeblurError as error:
-            return error
+            return error, self._notes
         except OSError as error:
-            return InputError(
+            refused = InputError(
                 f"A node of the cluster cannot see the folder '{self._folder}': {error.strerror}.",
                 "Start from a folder that all nodes share.",
             )
+            return refused, []
+
+    def _keep(self, event: Fetching | Noted) -> None:
+        self._notes += [event] if isinstance(event, Noted) else []
 
     def restore(self, routes: Sequence[Route]) -> list[Outcome]:
         """The outcomes of these photos in their order; fewer if a stop came."""
         outcomes: list[Outcome] = []
-        with self._lock, suppress(KeyboardInterrupt, StopIteration):
+        with self._lock:
             events = self._pipeline.run(() if self._stopping else routes)
             for event in events:
                 outcomes += [event] if isinstance(event, Outcome) else []
-                if self._stopping:  # told as Ctrl-C is: the photo that is being written is whole, no other one is begun
-                    last = events.throw(KeyboardInterrupt())
-                    outcomes += [last] if isinstance(last, Outcome) else []
+                if self._stopping:  # told as Ctrl-C is: what is being written is whole, no other photo is begun
+                    outcomes += [each for each in last_words(events, KeyboardInterrupt()) if isinstance(each, Outcome)]
         return outcomes
 
     def stop(self) -> None:
@@ -118,16 +125,22 @@ class Cluster:
             raise DeviceError("The Ray cluster has no GPU.", "Say --device cpu.")
         on_gpu = bool(gpus) and wanted != "cpu"
         self._count, self._needs = _on_gpus(gpus, workers) if on_gpu else _on_cores(cores, workers)
-        self._task = replace(task, options=replace(task.options, device="cuda" if on_gpu else "cpu"))
+        self._abreast = _abreast(gpus if on_gpu else cores, self._needs["num_gpus" if on_gpu else "num_cpus"])
+        # The nodes have an environment of their own, in which the list that the user's names is not named.
+        listed = task.options.weights_list or os.environ.get(weights.LIST)
+        options = replace(task.options, device="cuda" if on_gpu else "cpu", weights_list=listed)
+        self._task = replace(task, options=options)
         self._actors: list[_Actor] = []
         self._false_starts = 0
         self._opened = False
+        self._waited = False
         self._bundle = _BUNDLE
         self._soiled: set[Path] = set()
 
     def run(self, routes: Sequence[Route]) -> Generator[Opened | Begun | Outcome]:
         """Restore the photos; see :meth:`deblur_cli.batch.crew.Crew.run`, which tells the same."""
         backlog = Backlog(routes)
+        self._task = self._task.divided(max(1, min(self._abreast, self._count, len(routes))))
         self._bundle = max(1, min(_BUNDLE, len(routes) // (2 * self._count)))
         try:
             for _ in range(min(self._count, len(routes))):
@@ -146,14 +159,14 @@ class Cluster:
 
     def _first(self, promises: list[Any]) -> list[Any]:
         """The first promise that is kept; while no actor has opened its net, the user learns what is waited for."""
-        if not self._opened and self._fetching is not None:
+        if not self._opened and not self._waited and self._fetching is not None:
             ready, _ = self._ray.wait(promises, num_returns=1, timeout=_LONG)
             if ready:
                 return ready
             self._fetching(
                 Noted("Ray has not started a worker yet: the cluster is full, or not well. ray status tells.")
             )
-            self._fetching = None
+            self._waited = True
         return self._ray.wait(promises, num_returns=1)[0]
 
     def _hire(self) -> None:
@@ -183,12 +196,15 @@ class Cluster:
             return
         if promise is actor.opening:
             actor.opening, self._false_starts = None, 0
-            yield from self._begin(found)
+            yield from self._begin(*found)
             return
         for job, outcome in zip(actor.bundles.pop(promise), found, strict=True):
             yield from backlog.done(job, outcome)
 
-    def _begin(self, opened: Opened | DeblurError) -> Iterator[Opened]:
+    def _begin(self, opened: Opened | DeblurError, notes: Sequence[Noted]) -> Iterator[Opened]:
+        if self._fetching is not None and not self._opened:
+            for each in notes:
+                self._fetching(each)
         if isinstance(opened, DeblurError):
             raise opened
         if not self._opened:
@@ -255,6 +271,16 @@ def _on_cores(cores: Sequence[int], workers: int | None) -> tuple[int, dict[str,
     count = workers or sum(max(1, each // _CORES) for each in cores) or 1
     each = min(total // count, *cores, total) if total >= count else 1 / math.ceil(count / total)
     return count, {"num_gpus": 0, "num_cpus": each}
+
+
+def _abreast(sizes: Sequence[int], each: float) -> int:
+    """How many workers one node may hold at most: they share its memory.
+
+    Args:
+        sizes: GPUs or cores of each node that has some.
+        each: what a worker needs of them.
+    """
+    return max((int(size / each + 1e-6) for size in sizes), default=1)
 
 
 def _library() -> Any:

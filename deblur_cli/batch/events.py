@@ -1,11 +1,15 @@
 """What happens to the photos of a run, told as it happens."""
 
+from collections.abc import Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from deblur_cli.errors import DeblurError
 from deblur_cli.files.routes import Route
+
+T = TypeVar("T")
 
 _STREAM = "-"
 _Status = Literal["restored", "skipped", "planned", "failed"]
@@ -115,6 +119,13 @@ def failed(route: Route, error: DeblurError) -> Outcome:
     """Told of the photo of this route, and why."""
     told = outcome(route, "failed")
     return replace(told, error=error.message, hint=error.hint or None, exit_code=error.exit_code, cause=error)
+
+
+def last_words(events: Generator[T], stop: KeyboardInterrupt) -> Iterator[T]:
+    """All that a run has yet to tell when ``stop`` fell between two of its events: a GPU has several photos written at once."""
+    with suppress(KeyboardInterrupt, StopIteration):
+        yield events.throw(stop)
+        yield from events
 
 
 def _input(route: Route) -> str:

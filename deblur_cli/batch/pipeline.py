@@ -45,6 +45,11 @@ class Task:
     pen: manifest.Pen | None = None
     """Writes each finished photo down."""
 
+    def divided(self, workers: int) -> "Task":
+        """The task of each of so many workers on one machine, which share its memory."""
+        most = self.options.max_memory
+        return self if most is None else replace(self, options=replace(self.options, max_memory=most // workers))
+
 
 @dataclass(frozen=True, slots=True)
 class _Taken:

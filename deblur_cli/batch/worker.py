@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
 
-from deblur_cli.batch.events import Outcome
+from deblur_cli.batch.events import Outcome, last_words
 from deblur_cli.batch.pipeline import Pipeline, Task
 from deblur_cli.files.routes import Route
 
@@ -39,7 +39,7 @@ class _Stop:
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_IGN)  # once is enough, and the tidying up must not be disturbed
-        self.asked = True
+        self.asked = self.sending  # what the run tells of the photos that are being written must not stop it again
         if not self.sending:
             raise KeyboardInterrupt
 
@@ -94,8 +94,8 @@ def _serve(pipeline: Pipeline, connection: Connection, stop: _Stop) -> None:
         for event in events:
             stop.send(connection, event)
     except KeyboardInterrupt as asked:
-        with suppress(KeyboardInterrupt, StopIteration):
-            connection.send(events.throw(asked))  # what was being written when the stop fell between two events
+        for event in last_words(events, asked):
+            connection.send(event)
         raise
 
 

@@ -2,7 +2,6 @@
 
 import re
 import sys
-from contextlib import suppress
 from typing import Any
 
 import typer
@@ -174,9 +173,9 @@ def _deblur(options: DeblurOptions) -> None:
             for event in events:
                 report.tell(event)
         except KeyboardInterrupt as stop:
-            # Where the stop fell between two events, the command has yet to hear of it; it may have a last outcome to tell.
-            with suppress(KeyboardInterrupt, StopIteration):
-                report.tell(events.throw(stop))
+            # Where the stop fell between two events, the command has yet to hear of it; it may have last outcomes to tell.
+            for event in workflow.last_words(events, stop):
+                report.tell(event)
             report.stopped()
             raise
         report.finished()

@@ -34,6 +34,7 @@ from deblur_cli.trainer import crew
 
 _SAVE_EVERY = 60.0
 """Seconds between two saves of what was scored so far."""
+_PAGE, _TITLE = "index.html", "deblur benchmark: "
 _INSTEAD = "fetch GoPro with --download, or score on your own sharp photographs with --dataset synthetic --data DIR"
 
 Pixels = NDArray[np.uint8]
@@ -48,10 +49,14 @@ def run(options: BenchmarkOptions, *, fetching: hub.Told | None = None) -> Gener
     An interrupted run leaves the scores that it had in the ``.json`` of ``--output``, for ``--resume``.
 
     Raises:
-        DeblurError: among them an InputError for an image that cannot be read: a score over fewer images is a wrong score.
+        DeblurError: among them, before the work, a UsageError or an InputError for a place where nothing can be written, or
+            where the page of --report would replace somebody else's; and an InputError for an image that cannot be read: a
+            score over fewer images is a wrong score.
     """
     if not (options.overwrite or options.resume):
         disk.check_free(*map(Path, options.output), hint="Say --resume to go on with it, or --overwrite.")
+    disk.check_writable(*map(Path, options.output))
+    _check_page(options)
     if options.download:
         yield from _fetch(options)
     yield from _Run(options, entrants.find(options, fetching)).tell()
@@ -240,11 +245,18 @@ class _Run:
             blurred, sharp = by_name[score.name].read()
             restored = nets[score.weights].restore(blurred)
             shown.append(page.Picture(place=place, score=score, blurred=blurred, restored=restored, sharp=sharp))
-        title, facts = f"deblur benchmark: {self.title}", record.facts(made)
+        title, facts = f"{_TITLE}{self.title}", record.facts(made)
         text = page.html(title, facts, rows, self._reported(), made.scores, shown, lpips=self.options.lpips)
         pictures.make(folder)
-        disk.write(folder / "index.html", text.encode())
-        return events.Written(path=str(folder / "index.html"))
+        disk.write(folder / _PAGE, text.encode())
+        return events.Written(path=str(folder / _PAGE))
+
+
+def _check_page(options: BenchmarkOptions) -> None:
+    """Refuse to replace a page that is not of a benchmark: ``--report`` may name the folder of a whole site."""
+    path = Path(options.report or "") / _PAGE
+    if options.report and not options.overwrite and path.is_file() and _TITLE.encode() not in disk.read(path):
+        disk.check_free(path, hint="Say another --report DIR, or --overwrite.")
 
 
 def _fetch(options: BenchmarkOptions) -> Iterator[events.Fetching]:

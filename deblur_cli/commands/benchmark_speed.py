@@ -37,6 +37,7 @@ def run(options: BenchmarkOptions, *, fetching: hub.Told | None = None) -> Gener
     """
     if not options.overwrite:
         disk.check_free(*map(Path, options.output), hint="Say --overwrite to replace it.")
+    disk.check_writable(*map(Path, options.output))
     paths = entrants.find(options, fetching)
     race = _Race(options, devices.choose(options.device))
     # On the CPU memory is the peak of the process, which never falls: ours is measured before rivals could raise it.

@@ -6,17 +6,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deblur_cli.batch.events import Begun, Opened, Outcome, Started, failed, outcome
+from deblur_cli.batch.events import Begun, Opened, Outcome, Started, failed, last_words, outcome
 from deblur_cli.batch.pipeline import Pipeline, Task
 from deblur_cli.batch.streams import Streams, source
-from deblur_cli.errors import DeblurError
+from deblur_cli.errors import DeblurError, WeightsError
 from deblur_cli.files import disk, manifest, routes
 from deblur_cli.options.deblur import DeblurOptions
 
 if TYPE_CHECKING:
     from deblur_cli.files.hub import Told
 
-__all__ = ["Begun", "Opened", "Outcome", "Started", "Streams", "run"]
+__all__ = ["Begun", "Opened", "Outcome", "Started", "Streams", "last_words", "run"]
 
 _Tiles = Callable[[int, int], None] | None
 _SHAPING = ("quality", "strip_metadata", "strength", "tta", "compare", "precision", "tile", "overlap")
@@ -89,17 +89,11 @@ def _restore_all(
     places = crew.places(task.options.device, task.options.workers)
     if len(places) > 1 and len(waiting) > 1:
         _locate(task.options, fetching)  # once: not every worker by itself
-        task = _divided(task, min(len(places), len(waiting)))
+        task = task.divided(min(len(places), len(waiting)))
         yield from crew.Crew(task, places, fetching=fetching).run(waiting)
         return
     task = replace(task, options=replace(task.options, device=places[0]))
     yield from Pipeline(task, streams, tiles=tiles, fetching=fetching).run(waiting)
-
-
-def _divided(task: Task, workers: int) -> Task:
-    """The task of each of the workers, which share the memory."""
-    most = task.options.max_memory
-    return task if most is None else replace(task, options=replace(task.options, max_memory=most // workers))
 
 
 def _probe_all(waiting: list[routes.Route], options: DeblurOptions, streams: Streams) -> Iterator[Outcome]:
@@ -141,7 +135,12 @@ def _sum(options: DeblurOptions, fetching: "Told | None") -> str:
         path = weights.present(meant)
     else:
         path = _locate(options, fetching)
-    return sums.of(path) if path is not None and path.is_file() else str(meant)
+    if path is None or not path.exists():
+        return str(meant)
+    try:
+        return sums.of_folder(path) if path.is_dir() else sums.of(path)
+    except OSError as error:
+        raise WeightsError(f"'{path}' cannot be read: {error.strerror or error}.") from error
 
 
 def _locate(options: DeblurOptions, fetching: "Told | None") -> Path:

@@ -73,6 +73,25 @@ def check_free(*paths: Path, hint: str = "Say --overwrite to replace it, or anot
             raise UsageError(f"'{path}' is there already.", hint)
 
 
+def check_writable(*paths: Path) -> None:
+    """Refuse what :func:`write` would refuse, as far as it is seen before the work whose result it would be.
+
+    Raises:
+        UsageError: a folder is there.
+        InputError: the folder is missing, or may not be written to.
+    """
+    for path in paths:
+        target = Path(os.path.realpath(path))
+        if target.is_dir():
+            raise _no_file(path, "a folder")
+        try:
+            target.parent.stat()
+            if not os.access(target.parent, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, "permission denied")
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+
 @contextlib.contextmanager
 def mapped(path: Path) -> Generator[bytes | mmap.mmap]:
     """The file as a buffer of which only the parts that are looked at are read; a pipe is read whole.
@@ -117,8 +136,7 @@ def write(
     try:
         before = target.exists()
         if before and not target.is_file():
-            sort = "a folder" if target.is_dir() else "no ordinary file"
-            raise UsageError(f"'{path}' is {sort}, where a file is to be written.", "Name a file with -o.")
+            raise _no_file(path, "a folder" if target.is_dir() else "no ordinary file")
         _write_aside(aside, target, data, sealed, before=before)
     except OSError as error:
         raise _unwritable(path, error) from error
@@ -213,6 +231,10 @@ def _unreadable(path: Path, error: OSError) -> DeblurError:
     if isinstance(error, PermissionError):
         return InputError(f"'{path}' may not be read: permission is denied.", f"Allow it: chmod u+r '{path}'")
     return InputError(f"'{path}' cannot be read: {error.strerror or error}.", "Copy it to another disk first.")
+
+
+def _no_file(path: Path, sort: str) -> DeblurError:
+    return UsageError(f"'{path}' is {sort}, where a file is to be written.", "Name a file with -o.")
 
 
 def _unwritable(path: Path, error: OSError) -> DeblurError:

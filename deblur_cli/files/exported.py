@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from deblur_cli.errors import WeightsError
 from deblur_cli.files.label import Label, from_metadata, to_metadata
@@ -89,9 +89,12 @@ def of_program(path: Path) -> Mapping[str, str]:
     try:
         with zipfile.ZipFile(path) as file:
             place = next((name for name in file.namelist() if name.endswith(f"/{ENTRY}")), None)
-            return {} if place is None else json.loads(file.read(place))
+            texts: Any = {} if place is None else json.loads(file.read(place))
     except zipfile.BadZipFile as error:
         raise ValueError(str(error)) from error
+    if not isinstance(texts, dict) or not all(isinstance(each, str) for each in cast("dict[str, Any]", texts).values()):
+        raise ValueError(f"its {ENTRY} is no table of texts")
+    return cast("dict[str, str]", texts)
 
 
 def _value(kind: Any, text: str) -> Any:

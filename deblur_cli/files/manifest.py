@@ -20,6 +20,8 @@ from deblur_cli.errors import InputError
 
 _HEAD = '{"input": '
 """Begins each line, and stands nowhere within one: in a text its quotation marks would be escaped."""
+_LONGEST = 2**20
+"""Bytes that a line has at most."""
 _absolute = os.path.abspath  # leaves links alone, which Path.resolve follows
 _State = tuple[int, int]
 """Size in bytes and time of change in nanoseconds."""
@@ -41,11 +43,13 @@ class Pen:
         """Make the file, before hours of work are to be written down there.
 
         Raises:
-            InputError: it cannot be written.
+            InputError: it cannot be written, or is a file of something else.
         """
         try:
             if self.folder:
                 self.path.mkdir(parents=True, exist_ok=True)
+            elif self.path.is_file():
+                self._check()
             os.close(self._opened())
         except OSError as error:
             raise self._unwritable(error) from error
@@ -105,6 +109,16 @@ class Pen:
         except OSError as error:
             raise InputError(f"The manifest '{self.path}' cannot be read: {error.strerror or error}.") from error
         return recalled
+
+    def _check(self) -> None:
+        """Refuse to append to what is no manifest, such as the photo that ``--manifest *.jpg`` comes to."""
+        head = _HEAD.encode()
+        with self.path.open("rb") as file:
+            line = file.readline(_LONGEST).strip()
+        if head not in line and not head.startswith(line):  # an only line that was cut off is ours, too
+            raise InputError(
+                f"'{self.path}' is no manifest: its first line tells of no photo.", "Say --manifest with another file."
+            )
 
     def _opened(self) -> int:
         path = self.path

@@ -15,10 +15,13 @@ from typing import TypeVar
 
 from deblur_cli.errors import InputError
 from deblur_cli.files.photos import SUFFIXES
+from deblur_cli.files.places import own_cache
 
 T = TypeVar("T")
 
 _FLAT = (("input", "target"), ("blurred", "sharp"), ("blur", "sharp"), ("blur_gamma", "sharp"), ("blur", "gt"))
+_TRAINED, _HELD_OUT = frozenset({"train", "training"}), frozenset({"test", "testing", "val", "valid", "validation"})
+"""Words by which a folder or a list says of its pairs that they are trained on, or kept for the test."""
 _ROLE = re.compile(r"(?:^|(?<=[_-]))(?:blur(?:red|_gamma)?|sharp|gt|input|target)(?:[_-]|$)", re.IGNORECASE)
 
 
@@ -133,7 +136,7 @@ def find(
 def places() -> list[Path]:
     """The folders where data sets are looked for: ``DEBLUR_DATA``, then the user's cache."""
     said = os.environ.get("DEBLUR_DATA")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deblur" / "data"
+    cache = own_cache() / "data"
     return [Path(said), cache] if said else [cache]
 
 
@@ -146,7 +149,7 @@ def _absent(known: Dataset | None, roots: Sequence[Path], split: str, instead: s
     where = " or ".join(f"'{root}'" for root in roots)
     if known is None:
         return InputError(
-            f"{where} holds no pairs: no blur/ beside sharp/, no input/ beside target/, no list of pairs.",
+            f"{where} holds no pairs for {split}: no blur/ beside sharp/, no input/ beside target/, no list of pairs.",
             f"Name another folder with --data DIR, or {instead}.",
         )
     scenes = next((base for root in roots for base in _bases(root, known) if any(base.glob("*/gt"))), None)
@@ -177,14 +180,14 @@ def _read(folder: Path, base: Path, dataset: str, split: str, blur_key: str) -> 
     if dataset == "reds" and (folder / f"{split}_{blur_key}").is_dir():
         return _match(_images(folder / f"{split}_{blur_key}"), _images(folder / f"{split}_sharp"), folder)
     mark = dataset.removeprefix("realblur-").upper() if dataset.startswith("realblur") else ""
-    listed = _lists(base, mark, split) or _lists(base.parent, mark, split) if mark else _lists(base, "", "")
+    listed = _lists(base, mark, split) or _lists(base.parent, mark, split) if mark else _lists(base, "", split)
     if listed:
         return listed
     sides = _flat(folder, blur_key)
     if sides:
         return _match(_images(sides[0]), _images(sides[1]), folder)
-    scenes = [] if mark else _scenes(folder)
-    return _sequences(folder, blur_key) or scenes
+    scenes = [] if mark else _scenes(folder, split)
+    return _sequences(folder, blur_key, split) or scenes
 
 
 def _flat(folder: Path, blur_key: str = "blur") -> tuple[Path, Path] | None:
@@ -196,21 +199,21 @@ def _flat(folder: Path, blur_key: str = "blur") -> tuple[Path, Path] | None:
     )
 
 
-def _sequences(folder: Path, blur_key: str) -> list[Pair]:
+def _sequences(folder: Path, blur_key: str, split: str = "") -> list[Pair]:
     pairs: list[Pair] = []
     for sequence in sorted(folder.glob(f"*/{blur_key}")):
         sharp = sequence.parent / "sharp"
-        if sharp.is_dir():
+        if sharp.is_dir() and not _is_other({sequence.parent.name.lower()}, split):
             pairs += _match(_images(sequence), _images(sharp), sequence.parent, sequence.parent.name + "/")
     return pairs
 
 
-def _scenes(folder: Path) -> list[Pair]:
+def _scenes(folder: Path, split: str = "") -> list[Pair]:
     """RealBlur's ``sceneNNN/blur`` beside ``sceneNNN/gt``."""
     pairs: list[Pair] = []
     for scene in sorted(folder.glob("*/gt")):
         blurred = scene.parent / "blur"
-        if blurred.is_dir():
+        if blurred.is_dir() and not _is_other({scene.parent.name.lower()}, split):
             pairs += _match(_images(blurred), _images(scene), scene.parent, scene.parent.name + "/")
     return pairs
 
@@ -225,20 +228,50 @@ def _hide(base: Path, split: str) -> list[Pair]:
 
 
 def _lists(base: Path, mark: str, split: str) -> list[Pair]:
-    """Pairs of a list file, each line "sharp blurred" relative to the folder of the file."""
-    lists = sorted(base.glob(f"RealBlur_{mark}_{split}_list.txt" if mark else "*.txt"))
-    for file in lists:
+    """Pairs of a list file, each line "sharp blurred" relative to the folder of the file; of the list of this split."""
+    files = sorted(base.glob(f"RealBlur_{mark}_{split}_list.txt" if mark else "*.txt"))
+    lists = {file: rows for file in files if not _is_other(_words(file.stem), split) and (rows := _rows(file))}
+    named = [file for file in lists if split in _words(file.stem)]
+    chosen = named or list(lists)
+    if not chosen:
+        return []
+    if split and len(chosen) > 1:
+        raise InputError(
+            f"'{chosen[0]}' and '{chosen[1].name}' both list pairs, and nothing tells which of them is for {split}.",
+            f"Name the one that is meant {split}_list.txt.",
+        )
+    rows = lists[chosen[0]]
+    missing = [name for row in rows for name in row if not (base / name).is_file()]
+    if missing:
+        raise InputError(
+            f"{len(missing)} files that '{chosen[0]}' lists are not there, first '{missing[0]}'.",
+            "Put the list file beside the folders that it names.",
+        )
+    return [Pair(blurred, base / blurred, base / sharp) for sharp, blurred in rows]
+
+
+def _rows(file: Path) -> list[list[str]]:
+    """The lines of a list of pairs, each two names; none where it is another text, which may be in any encoding."""
+    try:
         rows = [line.split() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-        if not rows or any(len(row) != 2 or Path(row[0]).suffix.lower() not in SUFFIXES for row in rows):
-            continue
-        missing = [name for row in rows for name in row if not (base / name).is_file()]
-        if missing:
-            raise InputError(
-                f"{len(missing)} files that '{file}' lists are not there, first '{missing[0]}'.",
-                "Put the list file beside the folders that it names.",
-            )
-        return [Pair(blurred, base / blurred, base / sharp) for sharp, blurred in rows]
-    return []
+    except (OSError, UnicodeError):
+        return []
+    is_list = all(len(row) == 2 and Path(row[0]).suffix.lower() in SUFFIXES for row in rows)
+    return rows if is_list else []
+
+
+def _words(name: str) -> set[str]:
+    return set(re.split(r"[^a-z]+", name.lower()))
+
+
+def _is_other(said: set[str], split: str) -> bool:
+    """Whether a folder or a list is by what it says of itself for training where ``split`` is not, or the other way round.
+
+    A net that is tested on what it was trained on gets a score that means nothing. Test and validation are not told apart:
+    many sets have one of the two.
+    """
+    ours, theirs = (_TRAINED, _HELD_OUT) if split in _TRAINED else (_HELD_OUT, _TRAINED)
+    return split in ours and bool(said & theirs) and not said & ours
 
 
 def _images(folder: Path) -> dict[str, Path]:

@@ -28,6 +28,18 @@ def of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def of_folder(folder: Path) -> str:
+    """What tells the files of a folder from others, by their names and contents, as 64 hexadecimal digits.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    return hashlib.sha256(
+        b"".join(f"{of(path)} ".encode() + os.fsencode(path.name) + b"\n" for path in files)
+    ).hexdigest()
+
+
 def fault(path: Path, *, sha256: str, size: int = 0, trust: bool = True) -> str:
     """What is wrong with the file, as the end of a sentence; empty if it is the one that is meant.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from deblur_cli.errors import WeightsError
 from deblur_cli.files import hub, places, rows, sums
@@ -22,6 +22,8 @@ __all__ = ["LIST", "Entry", "Found", "aliases", "audit", "entries", "find", "kno
 LIST = "DEBLUR_WEIGHTS_LIST"
 """The variable that names the user's own list."""
 _PACKAGE = Path(__file__).parents[1]
+# Unlike those of Path these raise nothing: not for a name that is too long, nor for the home of a user that there is not.
+_is_file, _is_dir, _exists, _at_home = os.path.isfile, os.path.isdir, os.path.exists, os.path.expanduser
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,15 +135,15 @@ def known(said: str, *, listed: str | None = None) -> Entry | places.Place | Pat
     """
     if said.startswith(places.SCHEME):
         return places.parse(said)
-    path = Path(said).expanduser()
-    if path.is_file():
+    path = Path(_at_home(said))
+    if _is_file(path):
         return path
     listing, others = entries(listed), aliases(listed)
     entry = listing.get(others.get(said, said))
     if entry is not None:
         return entry
-    if path.is_dir() or path.suffix in places.SUFFIXES or any(each in said for each in {os.sep, os.altsep or os.sep}):
-        if path.exists():
+    if _is_dir(path) or path.suffix in places.SUFFIXES or any(each in said for each in {os.sep, os.altsep or os.sep}):
+        if _exists(path):
             return path  # A folder, say: whoever reads it knows whether it holds the parts of a net.
         raise WeightsError(f"'{said}' does not exist.", _hint(path.stem, [*others, *listing]))
     names = ", ".join((*others, *listing)) or "no names: this package has no weights"
@@ -201,7 +203,7 @@ def _theirs(listed: str | None) -> tuple[dict[str, Entry], dict[str, str]]:
     said = listed or os.environ.get(LIST)
     if not said:
         return {}, {}
-    path = Path(said).expanduser()
+    path = Path(_at_home(said))
     hint = "Write it like the weights.toml of deblur; deblur weights publish prints a row."
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -224,7 +226,10 @@ def _aliases(table: dict[str, Any], found: dict[str, Entry]) -> dict[str, str]:
         raise ValueError(f"{', '.join(doubles)} is a name of deblur's own list")
     if any(each.bundled for each in found.values()):
         raise ValueError("bundled is for the package; give hub, file and revision")
-    others: dict[str, str] = dict(table.get("aliases", {}))
+    said: Any = table.get("aliases", {})
+    if not isinstance(said, dict) or not all(isinstance(each, str) for each in cast("dict[str, Any]", said).values()):
+        raise ValueError("aliases is no table of names")
+    others = cast("dict[str, str]", said)
     if strangers := sorted(set(others.values()) - found.keys() - ours.keys()):
         raise ValueError(f"there is no row {', '.join(strangers)} for an alias to name")
     if covered := sorted(others.keys() & (found.keys() | ours.keys())):

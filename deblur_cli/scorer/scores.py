@@ -148,7 +148,7 @@ def _row(weights: str, group: str, scores: Sequence[Score]) -> Row:
         images=count,
         before=_means([score.before for score in scores]),
         after=_means([score.after for score in scores]),
-        gain=math.fsum(score.gain for score in scores) / count,
+        gain=sum(score.gain for score in scores) / count,  # fsum refuses infinite gains of both signs
         worse=sum(score.gain < 0 for score in scores) / count,
         unaligned=sum(score.after["aligned"] == 0 for score in scores) if aligns else None,
         seconds=seconds / count,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import tomllib
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +97,8 @@ def test_the_list_tells_of_every_row_and_whether_it_is_here(here: Hub, tiny: Pat
     assert code_of("weights", "list", "--weights-list", said, "--json") == 0
     told = {each["name"]: each for each in lines(capsys)}
     assert list(told) == [*weights.entries(), "mine"]
-    assert told["motion-unet-prior-photos-2"]["aliases"] == ["default"]
-    assert told["motion-unet-prior-photos-2"]["path"]
+    assert told["motion-unet-prior-photos-3"]["aliases"] == ["default"]
+    assert told["motion-unet-prior-photos-3"]["path"]
     assert (told["mine"]["path"], told["mine"]["source"]) == (None, ADDRESS)
     assert code_of("weights", "pull", "mine", "--weights-list", said, "-q") == 0
     assert code_of("weights", "list", "--weights-list", said) == 0
@@ -201,7 +202,7 @@ def test_one_that_fails_does_not_stop_the_rest(here: Hub, capsys) -> None:
 def test_verify_reads_what_is_here_and_passes_over_the_rest(hub: Hub, capsys) -> None:
     assert code_of("weights", "verify", "--json") == 0
     told = {each["name"]: each["status"] for each in lines(capsys)}
-    assert told["motion-unet-prior-photos-2"] == told["unet-prior-photos-1"] == "whole"
+    assert told["motion-unet-prior-photos-3"] == told["unet-prior-photos-1"] == "whole"
     assert told["nafnet-gopro-32"] == "absent"
     assert code_of("weights", "verify", "nafnet-gopro-32") == 4
     assert "are not here" in capsys.readouterr().err
@@ -221,6 +222,9 @@ def test_verify_of_a_file_of_the_user_is_refused(hub: Hub, tiny: Path, capsys) -
         ("mine = 3", "mine is no row"),
         ('[aliases]\nx = "gone"', "there is no row gone"),
         ('[aliases]\nunet-prior-photos-1 = "unet-prior-photos-1"', "both an alias and a row"),
+        ("aliases = 3", "aliases is no table of names"),
+        ("[aliases]\nx = 3", "aliases is no table of names"),
+        ('[aliases]\nx = ["mine"]', "aliases is no table of names"),
         (None, "cannot be read"),
     ],
 )
@@ -231,6 +235,20 @@ def test_a_list_of_the_user_that_is_wrong_is_told(hub: Hub, text, said, capsys) 
     told = capsys.readouterr().err
     assert told.startswith("deblur: The list of weights 'mine.toml'")
     assert said in told
+
+
+@pytest.mark.parametrize("name", ["~nobody-at-all/mine.toml", "a" * 300 + ".toml"])
+def test_a_list_that_cannot_be_named_is_told(hub: Hub, name, capsys) -> None:
+    assert code_of("weights", "list", "--weights-list", name) == 4
+    assert "cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"net": "x", "config": "{}", "format": null}'])
+def test_a_foreign_pt2_file_whose_label_is_no_label_is_told(hub: Hub, text, capsys) -> None:
+    with zipfile.ZipFile("net.pt2", "w") as file:
+        file.writestr("net/extra/deblur.json", text)
+    assert code_of("weights", "info", "net.pt2") == 4
+    assert "deblur.json is no table of texts" in capsys.readouterr().err
 
 
 def test_a_list_of_the_user_takes_no_name_of_ours_but_may_move_an_alias(here: Hub, tiny: Path) -> None:
