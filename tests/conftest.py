@@ -1,7 +1,7 @@
-"""What the tests share: golden tensors, rewritten only by ``pytest --regolden``."""
+"""What the tests share: golden tensors, rewritten only by ``pytest --regolden``, and one thread for what is small."""
 
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,15 @@ def pytest_configure() -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--regolden", action="store_true", help="rewrite tests/golden from what the code gives now")
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Small nets and images lose by being shared out, the more the busier the machine: a module asks for this by its mark."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import itertools
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,19 +20,12 @@ from deblur_cli.trainer.course import Course
 from deblur_cli.trainer.crew import Crew
 from deblur_cli.trainer.events import Step, Stopped
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CONFIG = UNetConfig(width=4, blocks=(1, 1, 1), stem=2)
 LABEL = checkpoint.Label(
     net="unet", config=nets.to_mapping(CONFIG), made_with="a test", licence="none", trained_on="noise"
 )
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Nets this small lose by being shared out."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Noise:

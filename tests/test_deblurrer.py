@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from deblur_cli.deblurrer import Deblurrer, devices
 from deblur_cli.errors import DeviceError, InputError, UsageError, WeightsError
 from deblur_cli.files import checkpoint
 from deblur_cli.nets.unet import UNetConfig
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 TINY = UNetConfig(width=4, blocks=(1, 1, 1), stem=2)
 
@@ -41,15 +43,6 @@ def _scaled(net: nn.Module, factor: float) -> nn.Module:
         net.out.weight.mul_(factor)
         net.out.bias.mul_(factor)
     return net
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Nets so small are faster so, the more the busier the machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

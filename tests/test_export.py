@@ -7,7 +7,6 @@ import runpy
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -32,18 +31,12 @@ from deblur_cli.nets.unet import UNetConfig
 from deblur_cli.onnxrunner import OnnxDeblurrer
 from deblur_cli.options.export import ExportOptions
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 for _library in ("onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(_library)
 
 TINY = UNetConfig(width=4, blocks=(1, 1, 1), prior=PriorConfig(widths=(4, 4, 4), channels=(4, 4, 4), blocks=(1, 0, 1)))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _net(name: str = "unet", config: Any = TINY) -> nn.Module:

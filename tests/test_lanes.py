@@ -1,6 +1,5 @@
 """Tiles in batches: however many at once and however many on their way, the photo is the same and nothing is lost."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ from deblur_cli.deblurrer import Deblurrer, lanes
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.files import checkpoint
 from deblur_cli.nets.unet import UNetConfig
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 TINY = UNetConfig(width=4, blocks=(1, 1, 1), stem=2)
 CPU = torch.device("cpu")
@@ -44,14 +45,6 @@ class Deep(lanes.PlainLane):
             return landing()
 
         return wait
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """Each net's own loss: against its paper's formula in numpy, with targets made another way, and as training sees it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ from deblur_cli.reconstruction import CHOSEN, RECONSTRUCTIONS
 from deblur_cli.trainer.crew import Crew
 from deblur_cli.trainer.events import Step
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TINY: dict[str, Any] = {
     "unet": UNetConfig(width=4, blocks=(1, 1, 1)),
     "deepdeblur": DeepDeblurConfig(blocks=2, width=4),
@@ -44,15 +46,6 @@ TINY: dict[str, Any] = {
     "bdirnet": BDIRNetConfig(width=4, blocks=(1, 0, 1)),
 }
 CPU = Crew(torch.device("cpu"))
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Nets this small lose by being shared out."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

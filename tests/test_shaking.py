@@ -1,7 +1,6 @@
 """The maths of shaken photographs: paths, their kernels, what they do to a crop, and what moves by itself."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -11,17 +10,10 @@ from torch import Tensor
 from deblur_cli.nets.motion import half_plane, transfer
 from deblur_cli.pixels import blurring, shaking
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 RADIUS = 20
 CALM = shaking.Shaking(linear=0.0, noise=0.0, jpeg=0.0)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Images this small lose by being shared out."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _paths(count: int = 64, **recipe: float) -> Tensor:

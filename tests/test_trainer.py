@@ -27,19 +27,12 @@ from deblur_cli.trainer.events import Saved, Started, Step, Stopped, Unsaved, Va
 from deblur_cli.trainer.learner import Learner
 from deblur_cli.trainer.profile import profile
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CONFIG = UNetConfig(width=4, blocks=(1, 1, 1), stem=2)
 WIDE = UNetConfig(width=16, blocks=(1, 1, 1), stem=2)
 """Wide enough to have filters that are muon's."""
 CPU = Crew(torch.device("cpu"))
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Nets this small lose by being shared out."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Chequers:

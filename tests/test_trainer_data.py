@@ -1,6 +1,5 @@
 """Laws of what is trained on and from: batches follow from seed and step alone; checkpoints fit or are refused."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,19 +24,12 @@ from deblur_cli.trainer.folder import FolderPairs
 from deblur_cli.trainer.pool import PoolDials, PooledPhotos
 from deblur_cli.trainer.validation import Validation, View
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = Crew(torch.device("cpu"))
 RECIPE = blurring.Recipe(max_length=4.0)
 PRIOR = PriorConfig(widths=(4, 4, 4), channels=(4, 4, 4), blocks=(1, 1, 1))
 TINY = UNetConfig(width=4, blocks=(1, 1, 1), stem=2)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Nets this small lose by being shared out."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Laws that every net of the catalogue keeps, on a tiny config of each; a new net joins by a row in TINY and in COUNTS."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from deblur_cli.nets.nafnet import NAFNetConfig
 from deblur_cli.nets.prior import PriorConfig
 from deblur_cli.nets.srn import SRNConfig
 from deblur_cli.nets.unet import UNetConfig
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 PRIOR = PriorConfig(widths=(3, 5, 6), channels=(4, 6, 8), blocks=(1, 0, 1))
 _MOTION = MotionConfig(width=8, blocks=1, radius=4, steer=6)
@@ -108,15 +110,6 @@ COUNTS = {
 """Without a prior, what the papers' own nets have; with one, what ours had when they were made."""
 BOTH = {**TINY, **{f"{name}-sp": (net, replace(config, prior=PRIOR)) for name, (net, config) in TINY.items()}}
 LOCAL = [name for name in BOTH if BOTH[name][1].local]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Nets so small are faster so, the more the busier the machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def tiny(name: str) -> Any:
