@@ -166,7 +166,7 @@ class MotionObjective:
         self._waves = grid[grid.norm(dim=1) < _FINEST]
 
     def __call__(self, net: nn.Module, blurred: Tensor, sharp: Tensor) -> Losses:
-        """Score ``net``, a :class:`deblur_cli.nets.motion.MotionPrior`, on one batch.
+        """Score ``net``, a :class:`deblur_cli.nets.motion_prior.MotionPrior`, on one batch.
 
         Args:
             net: the prior.

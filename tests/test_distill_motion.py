@@ -20,7 +20,8 @@ from deblur_cli.cli import distill_motion as words
 from deblur_cli.commands import distill_motion, train
 from deblur_cli.errors import DeblurError, InputError, UsageError, WeightsError
 from deblur_cli.files import checkpoint, photos
-from deblur_cli.nets.motion import MotionConfig, MotionPrior, half_plane, spectra
+from deblur_cli.nets.motion import MotionConfig, half_plane, spectra
+from deblur_cli.nets.motion_prior import MotionPrior
 from deblur_cli.nets.motion_unet import MotionUNetConfig
 from deblur_cli.nets.prior import PriorConfig
 from deblur_cli.objective import MotionObjective
@@ -362,6 +363,19 @@ def test_the_checkpoint_is_a_motion_prior_that_a_net_starts_from(options: Distil
     list(train.run(slow))
     net = checkpoint.load(Path(slow.out) / "last.safetensors")
     assert torch.equal(found.tensors["kernel.weight"], net.tensors["motion.kernel.weight"])
+
+
+def test_a_motion_prior_that_looked_once_learns_to_look_again(options: DistillMotionOptions) -> None:
+    list(distill_motion.run(options))
+    first = Path(options.out) / "last.safetensors"
+    again = replace(TINY, looks=2)
+    nets.PRESETS["motion-unet"] = ("motion-unet", MotionUNetConfig(width=4, blocks=(1, 1, 1), motion=again))  # type: ignore[index]
+    twice = replace(options, motion_weights=str(first), out=f"{options.out}-2")
+    list(distill_motion.run(twice))
+    before, after = (checkpoint.load(Path(each.out) / "last.safetensors") for each in (options, twice))
+    assert after.label.config["looks"] == 2
+    assert before.tensors.keys() < after.tensors.keys()
+    assert bool(after.tensors["again.more.weight"].any())
 
 
 def test_a_run_goes_on_from_a_motion_prior(options: DistillMotionOptions) -> None:

@@ -107,6 +107,60 @@ def test_each_crop_moves_along_its_own_path() -> None:
     torch.testing.assert_close(moved[1], sharp[1, :, edge - 2 : -edge - 2, edge:-edge], atol=1e-5, rtol=0)
 
 
+def test_a_spread_point_is_a_gaussian_of_its_covariance() -> None:
+    soft = torch.tensor([[4.0, 2.0, 0.0], [2.0, 4.0, 0.0], [3.0, 3.0, 1.2], [0.0, 0.0, 0.0]])
+    planes = _plane(shaking.even_kernels(torch.zeros(4, 5, 2), RADIUS, soft)).double()
+    there = torch.arange(-RADIUS, RADIUS + 1.0).double()
+    y, x = torch.meshgrid(there, there, indexing="ij")
+    for plane, wanted in zip(planes, soft.double(), strict=True):
+        found = torch.stack([(plane * x * x).sum(), (plane * y * y).sum(), (plane * x * y).sum()])
+        torch.testing.assert_close(found, wanted, atol=2e-2, rtol=0)
+    across = torch.exp(-there.square() / 8)
+    down = torch.exp(-there.square() / 4)
+    expected = down[:, None] * across / (down.sum() * across.sum())
+    torch.testing.assert_close(planes[0], expected, atol=1e-5, rtol=0)
+
+
+def test_what_is_spread_and_moves_is_blurred_by_its_kernel() -> None:
+    sharp = _scene()
+    steps = torch.arange(-4.0, 5.0)
+    path = torch.stack([steps, 0 * steps], -1)[None]
+    soft = torch.tensor([[2.25, 1.5, -0.7]])
+    kernel = _plane(shaking.even_kernels(path, RADIUS, soft))[0]
+    edge = shaking.MARGIN
+    expected = blurring.blur_with_kernel(sharp, kernel)[:, :, edge:-edge, edge:-edge]
+    torch.testing.assert_close(shaking.expose(sharp, path, soft), expected, atol=1e-4, rtol=0)
+
+
+def test_a_share_of_crops_is_spread_as_far_as_is_said() -> None:
+    lot = torch.Generator().manual_seed(2)
+    assert shaking.spread(4, shaking.Shaking(), lot) is None
+    soft = shaking.spread(1000, shaking.Shaking(soft=0.4), lot)
+    assert soft is not None
+    some = soft[soft.any(1)]
+    assert 350 < len(some) < 450
+    across, down, both = some.double().unbind(1)
+    middle, apart = (across + down) / 2, (((across - down) / 2).square() + both.square()).sqrt()
+    assert float((middle - apart).min().sqrt()) + 1e-4 >= 0.5
+    assert float((middle + apart).max().sqrt()) <= 2.5 + 1e-4
+    round_ones = (apart < 1e-3).double().mean()
+    assert 0.4 < float(round_ones) < 0.8
+
+
+def test_a_hand_that_trembles_comes_back_in_half_of_its_paths() -> None:
+    """Paths that never tremble are drawn as they were before there were any that swing: sets once made stay the same."""
+
+    def straightness(paths: Tensor) -> Tensor:
+        return (paths[:, -1] - paths[:, 0]).norm(dim=1) / paths.diff(dim=1).norm(dim=2).sum(1)
+
+    swinging, sweeping = (straightness(_paths(400, still=0.0, trembling=share)) for share in (1.0, 0.0))
+    assert float((swinging < 0.4).float().mean()) > 0.3
+    assert float((sweeping < 0.4).float().mean()) < 0.15
+    first = _paths(2, still=0.0, trembling=0.0)[:, 0]
+    expected = torch.tensor([[1.6779, 0.2801], [0.4399, 0.7135]])
+    torch.testing.assert_close(first, expected, atol=1e-3, rtol=1e-3)
+
+
 def test_what_stands_still_is_photographed_as_it_is() -> None:
     sharp = _scene(2).mul(255).round().div(255)
     seen = shaking.photograph(sharp, torch.zeros(2, 4, 2), replace(CALM, linear=0.5), torch.Generator())

@@ -12,6 +12,8 @@ from deblur_cli import nets
 from deblur_cli.commands import train
 from deblur_cli.errors import DeblurError, DeviceError, InputError, UsageError, WeightsError
 from deblur_cli.files import checkpoint, pairs, photos
+from deblur_cli.nets.motion import MotionConfig
+from deblur_cli.nets.motion_unet import MotionUNet, MotionUNetConfig
 from deblur_cli.nets.prior import PriorConfig, SemanticPrior
 from deblur_cli.nets.unet import UNet, UNetConfig
 from deblur_cli.options.train import TrainOptions
@@ -243,6 +245,22 @@ def test_a_fresh_prior_leaves_what_a_checkpoint_does_as_it_is(tmp_path: Path) ->
     image = torch.rand(1, 3, 16, 16)
     assert torch.equal(plain(image)[0], guided(image)[0])
     assert brought == set(plain.state_dict())
+
+
+def test_a_fresh_second_look_leaves_what_a_checkpoint_does_as_it_is(tmp_path: Path) -> None:
+    once = MotionConfig(width=8, blocks=1, radius=6, steer=6)
+    before = MotionUNet(MotionUNetConfig(width=4, blocks=(1, 1, 1), motion=once))
+    torch.nn.init.normal_(before.get_parameter("look.weight"))
+    path = saved(tmp_path / "once.safetensors", before, net="motion-unet")
+    config = replace(before.config, motion=replace(once, looks=2))
+    twice = MotionUNet(config)
+    brought = start.begin_from(twice, "motion-unet", config, checkpoint.load(path), str(path))
+    image = torch.rand(1, 3, 64, 64)
+    assert torch.equal(before(image)[0], twice(image)[0])
+    assert brought == set(before.state_dict())
+    later = saved(tmp_path / "twice.safetensors", twice, net="motion-unet")
+    with pytest.raises(WeightsError, match="motion is"):
+        start.begin_from(before, "motion-unet", before.config, checkpoint.load(later), str(later))
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,9 @@ SAID: dict[str, Any] = {
         metavar="0..1",
         help="Share of blurred crops whose camera trembles, so that its path winds.",
     ),
+    "soft": option(
+        BLUR, "--soft", metavar="0..1", help="Share of the crops shaken as one piece that are out of focus too."
+    ),
     "noise": option(BLUR, "--noise", metavar="0..1", help="Share of crops with sensor noise."),
     "read_noise": option(BLUR, "--read-noise", metavar="SIGMA", help="Its largest standard deviation."),
     "jpeg": option(BLUR, "--jpeg", metavar="0..1", help="Share of crops that went through JPEG."),

@@ -100,7 +100,7 @@ NETS: Mapping[str, NetSpec] = MappingProxyType(
 _PRIOR = PriorConfig()
 _NARROW = UNetConfig(width=32, blocks=(2, 3, 4), stem=2)
 _FAST = UNetConfig(width=24, blocks=(2, 3, 4), stem=2)
-_FAR = MotionConfig(scales=2)
+_FAR = MotionConfig(scales=2, looks=2)
 # MobileNetV2 as the teacher: its maps at strides 2, 4 and 8 are those of a net that works at half resolution.
 _NARROW_PRIOR = PriorConfig(widths=(16, 24, 32), channels=(16, 32, 64), blocks=(1, 2, 3), sat_width=16)
 

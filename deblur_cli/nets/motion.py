@@ -1,8 +1,7 @@
-"""The motion prior: from the blurred image to how the camera and the things before it moved.
+"""How an image moved, cell by cell: spectra in which a movement shows, kernels that say what it was, and the dials of a prior.
 
 A movement leaves its mark on the spectrum of every window of the image: frequencies along its path are missing. That mark is
-what :class:`MotionPrior` reads. It learns from photographs that were shaken along known paths, as the semantic prior
-learns from a teacher.
+what :class:`deblur_cli.nets.motion_prior.MotionPrior` reads.
 Sources: ours; that blur shows in the local spectrum is Fergus et al. SIGGRAPH 2006 and Goldstein and Fattal ECCV 2012, a
 motion field from local windows Sun et al. CVPR 2015.
 """
@@ -11,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 CELL = 32
@@ -44,10 +43,14 @@ class MotionConfig:
     """Channels that tell the net about the movement."""
     scales: int = 1
     """At how many sizes of the image spectra are seen: 2 sees windows of 128 px too, in which long paths show."""
+    looks: int = 1
+    """How often the image is looked at: a second look goes by the edges of the first guess at the sharp image."""
 
     def __post_init__(self) -> None:
         if self.scales not in {1, 2}:
             raise ValueError(f"scales is {self.scales}; spectra are seen at 1 or 2 sizes of the image.")
+        if self.looks not in {1, 2}:
+            raise ValueError(f"looks is {self.looks}; an image is looked at once or twice.")
         if min(self.width, self.blocks, self.radius, self.steer, *self.noise) <= 0:
             raise ValueError(f"The dials of a motion prior are positive numbers; these are {self}.")
         if self.radius > NODE // 2:
@@ -67,66 +70,6 @@ class Motion:
     """(N, h, w, width): what else was seen."""
 
 
-class _Agreement(nn.Module):
-    """Each cell listens to its eight neighbours: (N, h, w, C) to the same."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.spread = nn.Conv2d(width, width, 3, padding=1, groups=width)
-        self.wide = nn.Linear(width, 2 * width)
-        self.back = nn.Linear(2 * width, width)
-
-    def forward(self, cells: Tensor) -> Tensor:
-        heard = self.spread(self.norm(cells).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return cells + self.back(F.gelu(self.wide(heard)))
-
-
-class MotionPrior(nn.Module):
-    """(N, 3, H, W) in [0, 1], sides multiples of :data:`NODE`, to :class:`Motion`.
-
-    Spectra are seen against those of the usual blurred image: the buffers ``usual`` and ``spread`` hold the mean and the
-    deviation of each bin, of each size of the image. They are measured once, before the prior is trained, and belong to its
-    weights.
-    """
-
-    usual: Tensor
-    spread: Tensor
-
-    def __init__(self, config: MotionConfig) -> None:
-        super().__init__()
-        width = config.width
-        bins = 2 * CELL * (CELL + 1) * config.scales
-        self.register_buffer("usual", torch.zeros(bins))
-        self.register_buffer("spread", torch.ones(bins))
-        self.scales = config.scales
-        self.enter = nn.Linear(bins, width)
-        self.mix = nn.Sequential(*(_Agreement(width) for _ in range(config.blocks)))
-        self.norm = nn.LayerNorm(width)
-        self.kernel = nn.Linear(width, half_plane(config.radius))
-        self.noise = nn.Linear(width, len(config.noise))
-        nn.init.zeros_(self.noise.weight)
-        with torch.no_grad():
-            self.noise.bias.copy_(torch.tensor(config.noise).log())
-
-    def forward(self, blurred: Tensor) -> Motion:
-        """How ``blurred`` moved."""
-        seen = self.look(blurred)
-        unusual = (seen - self.usual) / self.spread
-        features = self.norm(self.mix(self.enter(unusual.to(self.enter.weight.dtype))))
-        noise = self.noise(features).float().clamp(-9, 2).exp()
-        return Motion(torch.softmax(self.kernel(features).float(), -1), noise, features)
-
-    def look(self, blurred: Tensor) -> Tensor:
-        """The spectra that each cell goes by: (N, H / 32, W / 32, bins)."""
-        seen = spectra(blurred)
-        if self.scales == 1:
-            return seen
-        far = spectra(F.avg_pool2d(blurred.float().mean(1, keepdim=True), 2))
-        # Four cells share what is seen around their common middle.
-        return torch.cat([seen, far.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)], dim=-1)
-
-
 def half_plane(radius: int) -> int:
     """How many weights an even kernel of (2 ``radius`` + 1) x (2 ``radius`` + 1) has."""
     side = 2 * radius + 1
@@ -138,12 +81,12 @@ def spectra(image: Tensor) -> Tensor:
     red, *others = image.float().unbind(1)
     grey = sum(others, start=red)[:, None] / image.shape[1]
     wide = F.pad(grey, (CELL // 2,) * 4, mode="reflect")
-    height, bell = image.shape[2] // CELL, _bell(CELL, image)
+    height, taper = image.shape[2] // CELL, bell(CELL, image)
     strips = [wide]
     # A CPU is faster with what its caches hold: a few rows of cells. A graph that is exported cannot count them.
     if image.device.type == "cpu" and not torch.compiler.is_compiling():
         strips = [wide[:, :, top * CELL : (top + _ROWS + 1) * CELL] for top in range(0, height, _ROWS)]
-    return torch.cat([_power(_windows(strip, CELL)[:, 0] * bell) for strip in strips], dim=1)
+    return torch.cat([_power(cut(strip, CELL)[:, 0] * taper) for strip in strips], dim=1)
 
 
 def _power(windows: Tensor) -> Tensor:
@@ -170,7 +113,7 @@ def transfer(kernels: Tensor) -> Tensor:
     return kernels.float() @ torch.cos(2 * math.pi * torch.tensor(waves, device=kernels.device) @ places).T
 
 
-def _bell(half: int, like: Tensor) -> Tensor:
+def bell(half: int, like: Tensor) -> Tensor:
     """(2 half, 2 half): what neighbours half a window apart add up to is 1 everywhere."""
     turn = torch.arange(2 * half, device=like.device, dtype=torch.float32) * (math.pi / half)
     rise = 0.5 - 0.5 * torch.cos(turn)
@@ -182,7 +125,7 @@ def radius_of(kernels: Tensor) -> int:
     return (math.isqrt(2 * kernels.shape[-1] - 1) - 1) // 2
 
 
-def _windows(image: Tensor, step: int) -> Tensor:
+def cut(image: Tensor, step: int) -> Tensor:
     """(N, C, (h + 1) * step, (w + 1) * step) to windows of twice the step: (N, C, h, w, 2 * step, 2 * step)."""
     count, colours, height, width = image.shape
     blocks = image.view(count, colours, height // step, step, width // step, step)

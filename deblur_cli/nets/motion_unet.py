@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from deblur_cli.nets.blocks import ResidualBlock, run_chain
 from deblur_cli.nets.embedding import PriorEmbedding
-from deblur_cli.nets.motion import NODE, WAVES, Motion, MotionConfig, MotionPrior, transfer
+from deblur_cli.nets.motion import NODE, WAVES, Motion, MotionConfig, transfer
+from deblur_cli.nets.motion_prior import MotionPrior
 from deblur_cli.nets.prior import PriorConfig, PriorMaps, SemanticPrior
 from deblur_cli.nets.steering import steered
 from deblur_cli.nets.unet import UNet, UNetConfig

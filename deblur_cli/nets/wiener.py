@@ -113,12 +113,12 @@ class _Plan:
         """The transfer functions of even kernels (..., half) at the frequencies of a window: (65, ..., 128)."""
         radius = radius_of(kernels)
         rows = F.pad(kernels, (0, radius)).unflatten(-1, (radius + 1, 2 * radius + 1))
-        with _exactly(kernels.device.type):
+        with exactly(kernels.device.type):
             waves = (rows @ self.across).unflatten(-1, (2, NODE + 1)).flatten(-3, -2)
             return waves.movedim(-1, 0) @ self.down
 
 
-def _exactly(device: str) -> AbstractContextManager[object]:
+def exactly(device: str) -> AbstractContextManager[object]:
     """Where products of matrices are in single precision, in mixed precision too."""
     mixed = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     # Where nothing is mixed nothing is said of it, for the sake of graphs that are exported.

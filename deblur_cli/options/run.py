@@ -106,6 +106,8 @@ class RunOptions:
     """Share of synthesised blurred crops in which something moves by itself."""
     trembling: float = 0.0
     """Share of synthesised blurred crops whose camera trembles, so that its path winds."""
+    soft: float = 0.0
+    """Share of the crops shaken as one piece that are out of focus too."""
     noise: float = 0.5
     """Share of synthesised blurred crops with sensor noise."""
     read_noise: float = 0.01
@@ -179,7 +181,7 @@ class RunOptions:
             _at_least(self, name, 0)
         for name in ("longest", "max_blur", "final_lr", "room", "read_noise"):
             _at_least(self, name, 0)
-        for name in ("ema", "noise", "jpeg", "still", "objects", "trembling", "kernel_share", "shaken"):
+        for name in ("ema", "noise", "jpeg", "still", "objects", "trembling", "soft", "kernel_share", "shaken"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{_flag(name)} {getattr(self, name):g} is not between 0 and 1.", "Leave it out.")
         if self.blur_skew <= 0:

@@ -27,6 +27,10 @@ _BULK = (0.12, 0.5)
 """Half axes of something that moves by itself, as shares of the crop's side."""
 _SOFT = 4.0
 """Pixels over which it fades into what is behind it."""
+_SWINGS = 3
+"""Swings of a hand, one upon another."""
+_SPREAD = (0.5, 2.5)
+"""Standard deviations of what spreads a point, in pixels: with less, a sampled kernel would ring."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +42,9 @@ class Shaking:
     still: float = 0.06
     """Share of crops that do not move."""
     trembling: float = 0.25
-    """Share of crops whose path winds, where others sweep."""
+    """Share of crops whose path winds, where others sweep; half of these swing to and fro, as a hand does, and come back."""
+    soft: float = 0.0
+    """Share of crops that are out of focus too, or of which something else has spread every point."""
     objects: float = 0.3
     """Share of crops in part of which something moves by itself."""
     linear: float = 0.5
@@ -74,6 +80,9 @@ def draw(count: int, recipe: Shaking, generator: torch.Generator, *, radius: int
     lengths = torch.where(kind < _SHARES[0], short, torch.where(kind < _SHARES[1], middle, long))
     lengths = torch.where(stays < recipe.still, 0.0, lengths.clamp_max(recipe.longest))
     drawn = motion.draw(torch.ones(count), _SAMPLES, generator, trembling=winds < recipe.trembling).shift
+    if recipe.trembling:
+        swings = (winds < recipe.trembling) & (torch.rand(count, generator=generator) < 0.5)
+        drawn = torch.where(swings[:, None, None], _swung(count, generator), drawn)
     drawn = drawn - drawn.mean(1, keepdim=True)
     unit = drawn.diff(dim=1).norm(dim=2).sum(1).clamp_min(1e-6)
     paths = drawn * (lengths / unit)[:, None, None]
@@ -81,12 +90,59 @@ def draw(count: int, recipe: Shaking, generator: torch.Generator, *, radius: int
     return paths * (radius / reach.clamp_min(radius))[:, None, None]
 
 
-def even_kernels(paths: Tensor, radius: int) -> Tensor:
+def _swung(count: int, generator: torch.Generator) -> Tensor:
+    """Paths (count, K, 2) that drift and swing: slow swings are wide, fast ones narrow."""
+    time = torch.linspace(0, 1, _SAMPLES)[:, None]
+    path = time * torch.randn(count, 1, 2, generator=generator)
+    for swing in range(1, _SWINGS + 1):
+        pace = swing * (0.4 + 0.8 * torch.rand(count, 1, 1, generator=generator))
+        start = 2 * math.pi * torch.rand(count, 1, 2, generator=generator)
+        width = torch.randn(count, 1, 2, generator=generator) / pace
+        path = path + width * torch.sin(2 * math.pi * pace * time + start)
+    return path
+
+
+def spread(count: int, recipe: Shaking, generator: torch.Generator) -> Tensor | None:
+    """How every point is spread before anything moves: like a Gaussian, round or not; None where the recipe has none.
+
+    Args:
+        count: of how many crops.
+        recipe: what to draw from.
+        generator: a CPU generator; the only source of chance.
+
+    Returns:
+        (count, 3): the variances across and down and the covariance, in square pixels; 0 where nothing is spread.
+    """
+    if not recipe.soft:
+        return None
+    lots = torch.rand(count, 5, generator=generator)
+    low, high = _SPREAD
+    broad = low + lots[:, 1].square() * (high - low)
+    narrow = broad * torch.where(lots[:, 2] < 0.5, 1.0, 0.3 + 0.7 * lots[:, 3])
+    narrow = narrow.clamp_min(low)
+    cosine, sine = (math.pi * lots[:, 4]).cos(), (math.pi * lots[:, 4]).sin()
+    broad, narrow = broad.square(), narrow.square()
+    across = broad * cosine.square() + narrow * sine.square()
+    down = broad * sine.square() + narrow * cosine.square()
+    both = (broad - narrow) * cosine * sine
+    return torch.stack([across, down, both], dim=1) * (lots[:, :1] < recipe.soft)
+
+
+def _softened(down: Tensor, across: Tensor, soft: Tensor) -> Tensor:
+    """(N, H, W): what is left of waves (H,) and (W,), in cycles per pixel, where points are spread by ``soft``, (N, 3)."""
+    wide, high, both = (each[:, None, None] for each in soft.to(down.device).unbind(1))
+    down = down[:, None]
+    variance = wide * across.square() + high * down.square() + 2 * both * down * across
+    return torch.exp(-2 * math.pi**2 * variance)
+
+
+def even_kernels(paths: Tensor, radius: int, soft: Tensor | None = None) -> Tensor:
     """The even part of each path's kernel, folded to one half of its plane.
 
     Args:
         paths: (N, K, 2), x and y within ``radius`` of the origin.
         radius: of the kernels, in pixels.
+        soft: (N, 3) of :func:`spread`: what it carries further than ``radius`` is left out.
 
     Returns:
         (N, half): the weights of the upper half of the plane, row by row, each with that of its mirror image, and last of its
@@ -102,6 +158,12 @@ def even_kernels(paths: Tensor, radius: int) -> Tensor:
     for below, high in ((0, 1 - down), (1, down)):
         for beside, wide in ((0, 1 - across), (1, across)):
             plane.scatter_add_(1, (top + below) * side + left + beside, high * wide)
+    if soft is not None:
+        wide = 2 * side
+        left_of = _softened(torch.fft.fftfreq(wide), torch.fft.rfftfreq(wide), soft)
+        waves = torch.fft.rfft2(plane.view(-1, side, side), s=(wide, wide)) * left_of
+        # What went over the left and upper borders has come back at the others, which are cut off.
+        plane = torch.fft.irfft2(waves, s=(wide, wide))[:, :side, :side].clamp_min(0).flatten(1)
     half = plane[:, : side * side // 2 + 1].clone()
     half[:, :-1] *= 2
     return half / half.sum(1, keepdim=True)
@@ -120,12 +182,13 @@ def cosines(radius: int, waves: Tensor) -> Tensor:
     return torch.cos(2 * math.pi * waves @ places).T
 
 
-def expose(image: Tensor, paths: Tensor) -> Tensor:
+def expose(image: Tensor, paths: Tensor, soft: Tensor | None = None) -> Tensor:
     """The mean of ``image`` over its path.
 
     Args:
         image: (N, C, H + 2m, W + 2m), m being :data:`MARGIN`; light or values.
         paths: (N, K, 2): by how far each pixel looks to the right and down at each time sample, in pixels.
+        soft: (N, 3) of :func:`spread`; None is sharp.
 
     Returns:
         (N, C, H, W). Between pixels the image is taken for linear, as :mod:`deblur_cli.pixels.blurring` takes it: both kinds
@@ -136,6 +199,8 @@ def expose(image: Tensor, paths: Tensor) -> Tensor:
     down = torch.fft.fftfreq(height, device=image.device)
     across = torch.fft.rfftfreq(width, device=image.device)
     response = _looks(down, y).transpose(1, 2) @ _looks(across, x)
+    if soft is not None:
+        response = response * _softened(down, across, soft)
     seen = torch.fft.rfft2(image) * (response / paths.shape[1])[:, None]
     return torch.fft.irfft2(seen, s=(height, width))[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
 
@@ -152,7 +217,9 @@ def _looks(waves: Tensor, offsets: Tensor) -> Tensor:
     )
 
 
-def photograph(sharp: Tensor, paths: Tensor, recipe: Shaking, generator: torch.Generator) -> Tensor:
+def photograph(
+    sharp: Tensor, paths: Tensor, recipe: Shaking, generator: torch.Generator, *, soft: Tensor | None = None
+) -> Tensor:
     """What a camera makes of ``sharp`` while it is shaken.
 
     Args:
@@ -160,6 +227,7 @@ def photograph(sharp: Tensor, paths: Tensor, recipe: Shaking, generator: torch.G
         paths: (N, K, 2) of :func:`draw`.
         recipe: how it is exposed, and what noise and JPEG do.
         generator: a CPU generator; the only source of chance.
+        soft: (N, 3) of :func:`spread`; None is sharp.
 
     Returns:
         (N, 3, H, W) in [0, 1], in steps of 1 / 255, on the device of ``sharp``.
@@ -169,11 +237,12 @@ def photograph(sharp: Tensor, paths: Tensor, recipe: Shaking, generator: torch.G
     low, high = recipe.jpeg_quality
     parts: list[Tensor] = []
     # One by one: a processor then works in memory that it has at hand, which is more than half of the time.
-    for image, path, (light, noisy, read, shot, packed, quality) in zip(
-        sharp.split(1), paths.split(1), lots, strict=True
+    spreads = [None] * len(lots) if soft is None else soft.split(1)
+    for image, path, spreading, (light, noisy, read, shot, packed, quality) in zip(
+        sharp.split(1), paths.split(1), spreads, lots, strict=True
     ):
         linear = light < recipe.linear
-        seen = expose(camera.to_linear(image) if linear else image, path).clamp(0, 1)
+        seen = expose(camera.to_linear(image) if linear else image, path, spreading).clamp(0, 1)
         seen = camera.to_srgb(seen) if linear else seen
         if noisy < recipe.noise:
             sigma, variance = (

@@ -46,6 +46,7 @@ class DataDials:
     still: float = 0.1
     objects: float = 0.3
     trembling: float = 0.0
+    soft: float = 0.0
     noise: float = 0.5
     read_noise: float = 0.01
     jpeg: float = 0.4
@@ -64,7 +65,7 @@ class DataDials:
     @property
     def shaking(self) -> shaking.Shaking:
         """The same, of crops that are shaken as one piece."""
-        return shaking.Shaking(longest=self.max_blur, sharp_at=self.sharp_at, **self._of_both())
+        return shaking.Shaking(longest=self.max_blur, sharp_at=self.sharp_at, soft=self.soft, **self._of_both())
 
     def _of_both(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("still", "objects", "trembling", "noise", "read_noise", "jpeg")}

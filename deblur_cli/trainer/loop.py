@@ -34,6 +34,7 @@ _SCORED_UNDER = (
     "still",
     "objects",
     "trembling",
+    "soft",
     "noise",
     "read_noise",
     "jpeg",

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deblur_cli.files.photos import Album
-from deblur_cli.nets.motion import CELL, DIRECTIONS, WAVES, MotionPrior, transfer
+from deblur_cli.nets.motion import CELL, DIRECTIONS, WAVES, transfer
+from deblur_cli.nets.motion_prior import MotionPrior
 from deblur_cli.pixels import shaking
 from deblur_cli.trainer import sources
 from deblur_cli.trainer.crew import Crew
@@ -52,28 +53,29 @@ class ShakenPhotos:
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Blurred crops, (N, 3, crop, crop) float32 in [0, 1], and the even kernels of their cells, (N, h, w, half)."""
-        sharp, paths, lot = self._drawn(step)
-        kernels = shaking.even_kernels(paths, self._radius).to(self._device)
-        blurred = shaking.photograph(sharp, paths, self._recipe, lot)
+        sharp, paths, soft, lot = self._drawn(step)
+        kernels = shaking.even_kernels(paths, self._radius, soft).to(self._device)
+        blurred = shaking.photograph(sharp, paths, self._recipe, lot, soft=soft)
         return shaking.intrude(blurred, kernels, self._recipe, lot, cell=CELL)
 
     def pairs(self, step: int) -> tuple[Tensor, Tensor]:
         """Blurred crops and the same sharp, where the recipe has them lie: (N, 3, crop, crop) float32 in [0, 1] each."""
-        sharp, paths, lot = self._drawn(step)
+        sharp, paths, soft, lot = self._drawn(step)
         if self._recipe.sharp_at == "middle":
             paths = paths - paths[:, paths.shape[1] // 2, None]
-        blurred = shaking.photograph(sharp, paths, self._recipe, lot)
+        blurred = shaking.photograph(sharp, paths, self._recipe, lot, soft=soft)
         inner = sharp[:, :, shaking.MARGIN : -shaking.MARGIN, shaking.MARGIN : -shaking.MARGIN]
         nothing = blurred.new_zeros(len(blurred), 1)
         mixed, _ = shaking.intrude(torch.cat([blurred, inner], dim=1), nothing, self._recipe, lot, cell=CELL)
         return mixed[:, :3], mixed[:, 3:]
 
-    def _drawn(self, step: int) -> tuple[Tensor, Tensor, torch.Generator]:
-        """Sharp squares, the paths along which they move, and the chance that is left."""
+    def _drawn(self, step: int) -> tuple[Tensor, Tensor, Tensor | None, torch.Generator]:
+        """Sharp squares, the paths along which they move, how their points are spread, and the chance that is left."""
         # Plane by plane in memory: transforms would copy anything else.
         sharp = torch.cat([self._square(step, slot).contiguous() for slot in self._slots])
         lot = sources.generator(self._seed, step, self._slots.start)
-        return sharp, shaking.draw(len(sharp), self._recipe, lot, radius=self._radius), lot
+        paths = shaking.draw(len(sharp), self._recipe, lot, radius=self._radius)
+        return sharp, paths, shaking.spread(len(sharp), self._recipe, lot), lot
 
     def close(self) -> None:
         """Nothing to end."""
@@ -185,11 +187,12 @@ class Insight:
         for index in range(self._crew.rank, len(self._views), self._crew.size):
             lot = sources.generator(0, index)
             paths = shaking.draw(_SHAKES, self._recipe, lot, radius=self._radius)
+            soft = shaking.spread(_SHAKES, self._recipe, lot)
             sharp = sources.stack([self._views[index].sharp]).to(device).expand(_SHAKES, -1, -1, -1)
-            blurred = shaking.photograph(sharp, paths, self._recipe, lot)
+            blurred = shaking.photograph(sharp, paths, self._recipe, lot, soft=soft)
             with torch.autocast(device.type, enabled=False):
                 found = transfer(net(blurred).kernels).flatten(1, 2).cpu()
-            truths[index] = transfer(shaking.even_kernels(paths, self._radius))
+            truths[index] = transfer(shaking.even_kernels(paths, self._radius, soft))
             errors[index] = (found - truths[index][:, None]).square().mean(1)
         errors, truths = (self._crew.sum(each.to(device)).cpu().flatten(0, 1) for each in (errors, truths))
         explained = 1 - errors.mean(0) / truths.var(0, correction=0).clamp_min(1e-9)

@@ -16,6 +16,9 @@ from deblur_cli.nets.prior import PriorConfig
 _BACKBONES = tuple(name for name, (_, config) in nets.PRESETS.items() if config.prior is None)
 """What ``--backbone`` can say: the presets without a prior."""
 
+_AGAIN = "again."
+"""What the weights of a motion prior's second look are called."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetWords:
@@ -84,7 +87,7 @@ def with_prior_of(config: Any, found: Checkpoint, path: str) -> Any:
 
 
 def with_motion_of(config: Any, found: Checkpoint, path: str) -> Any:
-    """The dials with the motion prior of a checkpoint; how the net is told of the movement stays.
+    """The dials with the motion prior of a checkpoint; how the net is told of the movement stays, and so does a second look.
 
     Raises:
         WeightsError: it is no motion prior.
@@ -102,17 +105,22 @@ def with_motion_of(config: Any, found: Checkpoint, path: str) -> Any:
         theirs = from_mapping(MotionConfig, label.config)
     except ValueError as error:
         raise WeightsError(f"The label of '{path}' cannot be read: {error}") from error
-    return replace(config, motion=replace(theirs, steer=config.motion.steer))
+    ours: MotionConfig = config.motion
+    return replace(config, motion=replace(theirs, steer=ours.steer, looks=max(ours.looks, theirs.looks)))
 
 
 def fill_motion(motion: nn.Module, found: Checkpoint, path: str) -> None:
     """Give the motion prior the weights of a checkpoint that :func:`with_motion_of` took its dials from.
 
+    A second look that the checkpoint does not have stays new: it changes nothing until it has learnt.
+
     Raises:
         WeightsError: they do not fit.
     """
+    alone = found.label.config.get("looks", 1) == 1
+    fresh = {name: value for name, value in motion.state_dict().items() if alone and name.startswith(_AGAIN)}
     try:
-        motion.load_state_dict(dict(found.tensors))
+        motion.load_state_dict({**fresh, **found.tensors})
     except RuntimeError as error:
         raise WeightsError(
             f"'{path}' is not whole: {str(error).splitlines()[-1].strip()}", "Choose another file."
@@ -135,7 +143,7 @@ def fill_prior(net: nn.Module, found: Checkpoint, path: str) -> None:
 
 
 def begin_from(net: nn.Module, name: str, config: Any, found: Checkpoint, path: str) -> frozenset[str]:
-    """Give the net the weights of a checkpoint; a prior that the checkpoint does not have stays new.
+    """Give the net the weights of a checkpoint; a prior or a second look that the checkpoint does not have stays new.
 
     Returns:
         The names of the parameters that the checkpoint brought.
@@ -149,6 +157,9 @@ def begin_from(net: nn.Module, name: str, config: Any, found: Checkpoint, path: 
             f"'{path}' is of {label.kind} {label.net}, not of net {name}.", f"Say --backbone {label.net}."
         )
     theirs = from_mapping(nets.NETS[name].config, label.config)
+    looks_again = _looks(config) > _looks(theirs) == 1
+    if looks_again:
+        theirs = replace(theirs, motion=replace(theirs.motion, looks=_looks(config)))
     if replace(theirs, prior=None) != replace(config, prior=None):
         said = [key for key in _BACKBONES if nets.PRESETS[key] == (name, replace(theirs, prior=None))]
         hint = f"Say --backbone {said[0]}." if said else "Say the --preset that it was trained with."
@@ -159,13 +170,18 @@ def begin_from(net: nn.Module, name: str, config: Any, found: Checkpoint, path: 
             f"'{path}' has another prior: {_difference(theirs.prior, config.prior)}.", "Say the same --prior options."
         )
     missing, unexpected = net.load_state_dict(dict(found.tensors), strict=False)
-    new = ("prior.", "embed.") if fresh else ()
+    new = (("prior.", "embed.") if fresh else ()) + ((f"motion.{_AGAIN}",) if looks_again else ())
     wrong = [*unexpected, *(key for key in missing if not key.startswith(new))]
     if wrong:
         raise WeightsError(
             f"'{path}' is not whole: {wrong[0]} and {len(wrong) - 1} more do not fit.", "Choose another file."
         )
     return frozenset(found.tensors)
+
+
+def _looks(config: Any) -> int:
+    """How often the net looks at how the image moved."""
+    return config.motion.looks if hasattr(config, "motion") else 0
 
 
 def _prior_config(found: Checkpoint, path: str) -> PriorConfig:

@@ -15,11 +15,11 @@ from deblur_cli.nets.motion import (
     NODE,
     Motion,
     MotionConfig,
-    MotionPrior,
     half_plane,
     spectra,
     transfer,
 )
+from deblur_cli.nets.motion_prior import MotionPrior
 from deblur_cli.nets.motion_unet import MotionUNet, MotionUNetConfig
 from deblur_cli.nets.prior import PriorConfig
 from deblur_cli.nets.steering import steered
