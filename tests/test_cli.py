@@ -180,6 +180,22 @@ def run_by(shell: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "benchmark --dataset pairs --data ~nobody-at-home/set",
+        "benchmark --dataset pairs --data . --ablation ~nobody-at-home/runs",
+        "weights publish ~nobody-at-home/net.safetensors --repo somebody/net",
+        "~nobody-at-home/photo.jpg -o sharp.jpg",
+    ],
+)
+def test_the_home_of_a_user_whom_nobody_knows_is_a_path_that_does_not_exist(words: str, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert code_of(words.split()) in {3, 4}
+    assert "~nobody-at-home" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_help_that_nobody_reads_on_ends_quietly():
     program = "import sys; from deblur_cli.cli import main; main(['--help'])"
     with subprocess.Popen(

@@ -275,7 +275,7 @@ def _fetch(options: BenchmarkOptions) -> Iterator[events.Fetching]:
 
 
 def _folder(options: BenchmarkOptions) -> Path | None:
-    return Path(options.data).expanduser() if options.data else None
+    return disk.at_home(options.data) if options.data else None
 
 
 def _samples(options: BenchmarkOptions) -> tuple[str, list[samples.Sample], int]:

@@ -1,7 +1,5 @@
 """Weights that others published, to a checkpoint of ours: no pickle any more, and a label."""
 
-from pathlib import Path
-
 from deblur_cli import foreign
 from deblur_cli.files import disk, exported, hub, weights
 from deblur_cli.options.weights import ConvertOptions
@@ -19,7 +17,7 @@ def run(options: ConvertOptions, *, told: hub.Told) -> foreign.Converted:
         WeightsError: there are no such weights, they cannot be read, or are of none of our nets.
         InputError: the output cannot be written.
     """
-    out = Path(options.output).expanduser()
+    out = disk.at_home(options.output)
     if not options.overwrite:
         disk.check_free(out)
     found = weights.find(options.source, listed=options.weights_list, offline=options.offline, told=told)

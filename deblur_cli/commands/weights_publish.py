@@ -7,7 +7,7 @@ from pathlib import Path
 
 from deblur_cli.deblurrer import Deblurrer
 from deblur_cli.errors import WeightsError
-from deblur_cli.files import card, checkpoint, publishing, rows, sums
+from deblur_cli.files import card, checkpoint, disk, publishing, rows, sums
 from deblur_cli.options.weights import PublishOptions
 
 _COMMIT_TO_COME = "0" * 40
@@ -37,7 +37,7 @@ def run(options: PublishOptions, *, told: Callable[[str], None]) -> Published:
     Raises:
         WeightsError: it does not load, says too little of itself, or the Hub does not take it.
     """
-    path = Path(options.file).expanduser()
+    path = disk.at_home(options.file)
     found = checkpoint.load(path)
     if found.label.kind == "net":
         Deblurrer.open(path, device="cpu", precision="fp32")  # what does not load here loads nowhere

@@ -39,6 +39,11 @@ _FORGOTTEN = 24 * 3600
 """Seconds after which nobody is still writing a file."""
 
 
+def at_home(said: str) -> Path:
+    """``said`` as a path, ``~`` and ``~user`` resolved; those of nobody stay as they are, to be found missing."""
+    return Path(os.path.expanduser(said))  # noqa: PTH111 - Path.expanduser raises for a user that is unknown
+
+
 def read(path: Path) -> bytes:
     """The whole file.
 

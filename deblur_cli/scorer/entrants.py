@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from deblur_cli.files import hub, weights
+from deblur_cli.files import disk, hub, weights
 from deblur_cli.scorer import ablation
 
 
@@ -40,5 +40,5 @@ def find(words: Words, told: hub.Told | None) -> Mapping[str, Path]:
         WeightsError: there are no such weights, or they cannot be fetched.
     """
     if words.ablation:
-        return ablation.find(Path(words.ablation).expanduser())
+        return ablation.find(disk.at_home(words.ablation))
     return weights.locate_all(words.weights, listed=words.weights_list, offline=words.offline, told=told)
