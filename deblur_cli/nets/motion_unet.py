@@ -54,7 +54,7 @@ class MotionUNetConfig:
     @property
     def overlap(self) -> int:
         """Pixels that neighbouring tiles share, so that the seam cannot be seen: measured, see ``tests/bench_tiling.py``."""
-        return 320
+        return 320 if self.motion.looks == 1 else 448
 
     @property
     def values_per_pixel(self) -> float:
