@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from deblur_cli.nets.edges import EVIDENCE, evidence
 from deblur_cli.nets.motion import CELL, NODE, Motion, MotionConfig, half_plane, spectra
-from deblur_cli.nets.wiener import deconvolve
+from deblur_cli.nets.wiener import middle
 
 _AGAIN = 256
 """Features of each cell at the second look."""
@@ -105,7 +105,7 @@ class _SecondLook(nn.Module):
         # A shock filter has no slope to learn by: what it is given is taken as it stands.
         known = Motion(first.kernels.detach(), first.noise.detach(), first.features.detach())
         grey = blurred.detach().float().mean(1, keepdim=True)
-        seen = evidence(grey, deconvolve(grey, known).mean(1, keepdim=True)).to(kind)
+        seen = evidence(grey, middle(grey, known)).to(kind)
         seen = self.enter(seen).repeat_interleave(NODE // CELL, dim=1).repeat_interleave(NODE // CELL, dim=2)
         return self.more(self.norm(self.mix(seen + self.recall(first.features)))).split(self.sizes, dim=-1)
 

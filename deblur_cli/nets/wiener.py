@@ -36,8 +36,18 @@ def deconvolve(image: Tensor, motion: Motion) -> Tensor:
     return torch.cat(list(changes(image, motion)), dim=2) + image.float().repeat(1, guesses, 1, 1)
 
 
-def changes(image: Tensor, motion: Motion) -> Iterator[Tensor]:
+def middle(image: Tensor, motion: Motion) -> Tensor:
+    """The mean of all first guesses of :func:`deconvolve`, for little more than one of them costs: (N, 3, H, W)."""
+    return torch.cat(list(changes(image, motion, mean=True)), dim=2) + image.float()
+
+
+def changes(image: Tensor, motion: Motion, *, mean: bool = False) -> Iterator[Tensor]:
     """What the first guesses of :func:`deconvolve` would change in the image, from top to bottom in strips.
+
+    Args:
+        image: as there.
+        motion: likewise.
+        mean: take the mean of all guesses for the only one.
 
     Yields:
         (N, guesses * 3, h, W) in single precision; the heights h are multiples of 64 and add up to H.
@@ -47,11 +57,11 @@ def changes(image: Tensor, motion: Motion) -> Iterator[Tensor]:
     planes = image.float().contiguous()
     wide = F.pad(F.pad(planes, (NODE - 1,) * 4, mode="reflect"), (1,) * 4, mode="replicate")
     bands = image.shape[2] // NODE + 2
-    colours = [_Colour(plan) for _ in range(image.shape[1])]
+    colours = [_Colour(plan.bell, 1 if mean else len(plan.noise)) for _ in range(image.shape[1])]
     top = 0
     for bottom in _ends(bands, image.device.type):
         strip = wide[:, :, top * NODE : bottom * NODE]
-        filters = plan.filters(max(top - 1, 0), bottom - 1)
+        filters = plan.filters(max(top - 1, 0), bottom - 1, mean=mean)
         found = [colour.step(strip[:, index], filters) for index, colour in enumerate(colours)]
         guesses = [each for guess in zip(*found, strict=True) for each in guess]
         yield torch.stack(guesses, dim=1).flatten(-2).flatten(2, 3)
@@ -99,15 +109,17 @@ class _Plan:
             bell=torch.sin(math.pi * turns),
         )
 
-    def filters(self, top: int, bottom: int) -> list[Tensor]:
+    def filters(self, top: int, bottom: int, *, mean: bool) -> list[Tensor]:
         """Of rows ``top`` to ``bottom`` of windows: (65, N, rows, w + 1, 128) per guess, less 1; complex, which is quicker."""
         response = self._response(self.kernels[:, top:bottom])
         power = response.square()
         found: list[Tensor] = []
         for each in self.noise[:, :, top:bottom]:
             wiener = (response * (1 + 0.05 * each)).div(power + each * self.doubt)
-            found.append((wiener - 1).to(torch.complex64))
-        return found
+            found.append(wiener - 1)
+        if mean:  # the mean of what filters make is what the mean of the filters makes
+            found = [sum(found[1:], start=found[0]) / len(found)]
+        return [each.to(torch.complex64) for each in found]
 
     def _response(self, kernels: Tensor) -> Tensor:
         """The transfer functions of even kernels (..., half) at the frequencies of a window: (65, ..., 128)."""
@@ -128,10 +140,10 @@ def exactly(device: str) -> AbstractContextManager[object]:
 class _Colour:
     """Filters one colour of an image, span by span from above."""
 
-    def __init__(self, plan: _Plan) -> None:
-        self._bell = plan.bell
+    def __init__(self, bell: Tensor, guesses: int) -> None:
+        self._bell = bell
         self._last: Tensor | None = None
-        self._below: list[Tensor | None] = [None] * plan.noise.shape[0]
+        self._below: list[Tensor | None] = [None] * guesses
 
     def step(self, strip: Tensor, filters: list[Tensor]) -> list[Tensor]:
         """The next bands, (N, 64 bands, 64 w + 128), to what is whole by then: (N, rows, 64, w, 64) per guess."""

@@ -24,7 +24,7 @@ from deblur_cli.nets.motion_unet import MotionUNet, MotionUNetConfig
 from deblur_cli.nets.prior import PriorConfig
 from deblur_cli.nets.steering import steered
 from deblur_cli.nets.unet import UNet
-from deblur_cli.nets.wiener import deconvolve
+from deblur_cli.nets.wiener import deconvolve, middle
 
 TINY = MotionConfig(width=8, blocks=1, radius=6, steer=6)
 
@@ -178,6 +178,16 @@ def test_sharing_transforms_between_windows_changes_nothing(height, width, count
     torch.testing.assert_close(deconvolve(image, motion), expected, atol=1e-5, rtol=0)
     last = image.contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(deconvolve(last, motion), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("height", "width", "count"), [(64, 64, 1), (256, 192, 2)])
+def test_the_middle_of_the_guesses_is_their_mean(height, width, count):
+    image = scene(height, width).repeat(count, 1, 1, 1) + 0.1 * torch.rand(count, 3, height, width)
+    motion = everywhere_else(height, width, count)
+    mean = deconvolve(image, motion).unflatten(1, (-1, 3)).mean(1)
+    torch.testing.assert_close(middle(image, motion), mean, atol=1e-6, rtol=0)
+    grey = middle(image.mean(1, keepdim=True), motion)
+    torch.testing.assert_close(grey, mean.mean(1, keepdim=True), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("ends", [[7], [3, 7], [4, 6, 7], [6, 7]])
