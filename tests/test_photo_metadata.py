@@ -4,6 +4,7 @@ import struct
 from dataclasses import replace
 from io import BytesIO
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -102,6 +103,31 @@ def test_a_bmp_keeps_the_resolution():
     )
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_bmp_keeps_the_profile_behind_its_pixels(channels):
+    plain = full(exif=b"", xmp=b"")
+    plain = replace(plain, pixels=plain.pixels[..., :channels].copy())
+    data = photo.encode(plain, format="bmp")
+    back = photo.read(data)
+    assert back.metadata.icc == ICC
+    assert data.endswith(ICC)
+    assert len(data) == int.from_bytes(data[2:6], "little")
+    for other in (np.asarray(Image.open(BytesIO(data))), opencv(data, channels)):
+        np.testing.assert_array_equal(other.reshape(plain.pixels.shape), plain.pixels)
+    np.testing.assert_array_equal(back.pixels, plain.pixels)
+
+
+def opencv(data, channels):
+    found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    return found[..., ::-1] if channels == 3 else found
+
+
+@pytest.mark.parametrize("cut", [1, 100, len(ICC)])
+def test_half_a_profile_of_a_bmp_is_none(cut):
+    data = photo.encode(full(exif=b"", xmp=b""), format="bmp")
+    assert photo.read(data[:-cut]).metadata.icc == b""
+
+
 @pytest.mark.parametrize("sort", ["jpeg", "tiff"])
 def test_iptc_survives_where_it_can(sort):
     assert photo.read(photo.encode(full(), format=sort)).metadata.iptc == IPTC
@@ -194,7 +220,7 @@ def test_stripping_leaves_the_profile_alone(sort, dtype):
     data = photo.encode(full(dtype), format=sort, keep_metadata=False)
     back = photo.read(data).metadata
     assert replace(back, icc=b"", lossless=False) == Metadata()
-    assert back.icc == (b"" if sort == "bmp" else ICC)
+    assert back.icc == ICC
     assert not any(word in data for word in (b"Acme", b"maker note", b"caption", b"adobe:ns:meta"))
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from io import BytesIO
 from typing import Any, BinaryIO
@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
+from deblur_cli.files import bmp as bitmap
 from deblur_cli.files import boxes, decoding, exif, png
 from deblur_cli.files.decoding import Pixels
 from deblur_cli.files.metadata import Metadata
@@ -76,8 +77,10 @@ def avif(out: BinaryIO, pixels: Pixels, alpha: Pixels | None, kept: Metadata, *,
 
 
 def bmp(out: BinaryIO, pixels: Pixels, kept: Metadata) -> None:
-    """Write a BMP, which holds no side notes but the resolution."""
-    _save(out, _image(pixels, None), "BMP", dpi=kept.dpi or (0, 0))
+    """Write a BMP, which holds no side notes but the resolution and the colour profile."""
+    made: Any = _Headed(out, lambda head: bitmap.profiled(head, len(kept.icc)), bitmap.HEAD) if kept.icc else out
+    _save(made, _image(pixels, None), "BMP", dpi=kept.dpi or (0, 0))
+    out.write(kept.icc)
 
 
 def portable(out: BinaryIO, pixels: Pixels, alpha: Pixels | None, kept: Metadata) -> None:
@@ -89,7 +92,7 @@ def portable(out: BinaryIO, pixels: Pixels, alpha: Pixels | None, kept: Metadata
         out.write(notes)
         out.writelines(parts)
     else:
-        _save(_Noted(out, notes), _image(pixels, alpha), "PNG")
+        _save(_Headed(out, lambda head: head + notes, png.HEAD), _image(pixels, alpha), "PNG")
 
 
 def narrowed(values: Pixels, dtype: str) -> Pixels:
@@ -107,21 +110,22 @@ def narrowed(values: Pixels, dtype: str) -> Pixels:
     return out
 
 
-class _Noted:
-    """A PNG that is written to, into which the side notes go at their place."""
+class _Headed:
+    """A file that is written to, whose first bytes are made anew."""
 
-    def __init__(self, out: BinaryIO, notes: bytes) -> None:
+    def __init__(self, out: BinaryIO, anew: Callable[[bytes], bytes], length: int) -> None:
         self._out = out
-        self._notes = notes
+        self._anew = anew
+        self._length = length
         self._head = b""
 
     def write(self, data: bytes) -> int:
-        if len(self._head) == png.HEAD:
+        missing = self._length - len(self._head)
+        if not missing:
             return self._out.write(data)
-        missing = png.HEAD - len(self._head)
         self._head += bytes(data[:missing])
-        if len(self._head) == png.HEAD:
-            self._out.write(self._head + self._notes)
+        if len(self._head) == self._length:
+            self._out.write(self._anew(self._head))
             self._out.write(data[missing:])
         return len(data)
 

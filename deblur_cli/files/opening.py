@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from mmap import mmap
 from typing import Any
 
-from deblur_cli.files import boxes, decoding, formats, heic, metadata, png, tiff, xmp
+from deblur_cli.files import bmp, boxes, decoding, formats, heic, metadata, png, tiff, xmp
 from deblur_cli.files.decoding import Pixels
 from deblur_cli.files.formats import FORMATS
 from deblur_cli.files.metadata import Metadata
@@ -119,6 +119,8 @@ def _opened_by_pillow(data: bytes | mmap, sort: str, name: str) -> Opened:
     segments: list[tuple[str, bytes]] = getattr(image, "applist", [])
     colours = boxes.colours(data) if sort == "avif" else None
     kept = replace(metadata.of_pillow(image.info, segments), lossless=lossless, cicp=colours)
+    if sort == "bmp":
+        kept = replace(kept, icc=bmp.profile(data))
     turned = metadata.orientation(kept)
 
     def decode(room: decoding.Room | None) -> tuple[Pixels, Pixels | None]:

@@ -37,7 +37,7 @@ __all__ = [
 
 _CODED = frozenset({"png", "avif", "heic"})
 """Formats that name colours by code points."""
-_PROFILED = frozenset({"jpeg", "tiff", "webp"})
+_PROFILED = frozenset({"jpeg", "tiff", "webp", "bmp"})
 """Formats that name them by an ICC profile alone."""
 
 

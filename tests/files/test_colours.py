@@ -130,9 +130,9 @@ def test_light_that_no_profile_describes_is_refused_before_any_work(sort):
         assert refused.value.hint == "Write a PNG or a HEIC instead."
 
 
-def test_display_p3_is_no_bmp():
-    with pytest.raises(UsageError, match="Display P3"):
-        photo.check_fit(photo.read(png(P3)), format="bmp", name="x")
+def test_display_p3_goes_into_a_bmp_as_a_profile():
+    data = photo.encode(photo.read(png(P3)), format="bmp")
+    assert photo.read(data).metadata.icc == P3.profile() != b""
 
 
 @pytest.mark.parametrize("sort", ["jpeg", "tiff", "webp", "bmp"])
