@@ -1,8 +1,9 @@
 """Prints what every net costs, as a Markdown table: python tests/cost_table.py [--seconds] [NAME ...]
 
 Parameters and billions of multiplications (GMAC) of convolutions and matrix products at 256x256 and 1280x720, counted without
-memory for weights or images; with --seconds also the time of one forward pass at 256x256 on this processor, float32, the best
-of as many as fit in three seconds (three at least). Each net without and with the semantic prior of the default size.
+memory for weights or images, and without Fourier transforms; with --seconds also the time of one forward pass at 256x256 on
+this processor, float32, the best of as many as fit in three seconds (three at least). Each net without and with the semantic
+prior of the default size.
 """
 
 import argparse
@@ -47,7 +48,9 @@ def built(name: str, config: Any) -> nn.Module:
 
 
 def gmac(net: nn.Module, height: int, width: int) -> float:
-    """Billions of multiplications of one image, of a net on the meta device."""
+    """Billions of multiplications of one image, of a net on the meta device; sides go up to what the net takes."""
+    multiple = net.config.multiple_of
+    height, width = (-(-side // multiple) * multiple for side in (height, width))
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         net(torch.zeros(1, 3, height, width, device="meta"))
