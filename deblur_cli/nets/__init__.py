@@ -101,6 +101,7 @@ _PRIOR = PriorConfig()
 _NARROW = UNetConfig(width=32, blocks=(2, 3, 4), stem=2)
 _FAST = UNetConfig(width=24, blocks=(2, 3, 4), stem=2)
 _FAR = MotionConfig(scales=2, looks=2)
+_GLANCE = MotionConfig(width=112, blocks=2, steer=64, scales=2)
 # MobileNetV2 as the teacher: its maps at strides 2, 4 and 8 are those of a net that works at half resolution.
 _NARROW_PRIOR = PriorConfig(widths=(16, 24, 32), channels=(16, 32, 64), blocks=(1, 2, 3), sat_width=16)
 
@@ -141,6 +142,7 @@ PRESETS: Mapping[str, tuple[str, NetConfig]] = MappingProxyType(
         "unet-narrow-sp": ("unet", replace(_NARROW, prior=_NARROW_PRIOR)),
         "unet-fast-sp": ("unet", replace(_FAST, prior=_NARROW_PRIOR)),
         "motion-unet": ("motion-unet", MotionUNetConfig(motion=_FAR)),
+        "motion-unet-fast": ("motion-unet", MotionUNetConfig(blocks=(1, 2, 1), motion=_GLANCE)),
         "motion-unet-sp": ("motion-unet", MotionUNetConfig(motion=_FAR, prior=_NARROW_PRIOR)),
         **_PUBLISHED,
         **{f"{name}-sp": (net, replace(config, prior=_PRIOR)) for name, (net, config) in _PUBLISHED.items()},

@@ -62,7 +62,7 @@ class MotionUNetConfig:
         fine = self.width / self.stem**2
         kept = 0.0 if self.prior is None else self.prior.kept_per_pixel / self.stem**2
         steering = 4 * fine + 3.5 + kept  # a steered block of the middle level, and the finest features that wait
-        deconvolving = 53.0  # two rows of windows and their filters, which are half of a small tile; a CPU takes one
+        deconvolving = 52.0  # two rows of windows and their filters, which are half of a small tile; a CPU takes one
         return max(self.unet.values_per_pixel + fine, steering, deconvolving)
 
     @property

@@ -92,6 +92,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "unet-narrow": Recipe(perceptual="vgg19"),
         "unet-fast": Recipe(perceptual="vgg19"),
         "motion-unet": Recipe(perceptual="vgg19"),
+        "motion-unet-fast": Recipe(perceptual="vgg19"),
         "deepdeblur": _DEEPDEBLUR,
         "deepdeblur-full": _DEEPDEBLUR,
         "mprnet": _MPRNET,

@@ -70,6 +70,7 @@ COUNTS = {
     "unet-narrow-sp": 3_526_876,
     "unet-fast-sp": 2_138_076,
     "motion-unet": 8_454_338,
+    "motion-unet-fast": 1_942_935,
     "motion-unet-sp": 8_839_506,
     "deepdeblur": 3_729_129,
     "deepdeblur-full": 11_721_321,
