@@ -108,6 +108,16 @@ def test_the_command_fetches_a_set_that_is_absent_and_only_then(hub: Hub, tmp_pa
     assert len(hub.asked) == 1
 
 
+def test_two_do_not_fetch_the_same_at_once(hub: Hub, tmp_path: Path) -> None:
+    first = archives.fetch(asked_for(hub), tmp_path)
+    next(first)
+    with pytest.raises(InputError, match=r"Another process is fetching GOPRO_Large\.zip"):
+        list(archives.fetch(asked_for(hub), tmp_path))
+    assert len(hub.asked) == 1
+    list(first)
+    assert tree(tmp_path) == sorted(f"GOPRO_Large/{name}" for name in NAMES)
+
+
 def test_a_broken_connection_is_taken_up_where_it_broke(hub: Hub, tmp_path: Path) -> None:
     hub.breaks = 2
     list(archives.fetch(asked_for(hub), tmp_path))

@@ -14,9 +14,12 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
+
+from filelock import FileLock, Timeout
 
 from deblur_cli.errors import InputError
 
@@ -71,7 +74,8 @@ def fetch(archive: Archive, folder: Path) -> Iterator[Progress]:
     """Download ``archive`` and unpack it in ``folder``, telling how far it is.
 
     Raises:
-        InputError: no network, not enough room, other bytes than were published, or an archive that is not to be trusted.
+        InputError: no network, not enough room, other bytes than were published, an archive that is not to be trusted, or
+            another process that fetches the same to the same folder.
     """
     if os.environ.get("HF_HUB_OFFLINE", "0") not in {"", "0"}:
         raise InputError(
@@ -82,10 +86,15 @@ def fetch(archive: Archive, folder: Path) -> Iterator[Progress]:
     part = folder / f".{archive.file}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        yield from _download(url, part)
-        yield from _check(part, archive)
-        yield from unpack(part, folder / archive.folder)
-        part.unlink()
+        with _alone(folder / f".{archive.file}.lock"):
+            yield from _download(url, part)
+            yield from _check(part, archive)
+            yield from unpack(part, folder / archive.folder)
+            part.unlink()
+    except Timeout:
+        raise InputError(
+            f"Another process is fetching {archive.file} to '{folder}'.", "Say it again when that has ended."
+        ) from None
     except OSError as error:
         raise InputError(
             f"{archive.file} cannot be written to '{folder}': {error.strerror or error}.", "Choose another --data DIR."
@@ -117,6 +126,17 @@ def unpack(path: Path, folder: Path) -> Iterator[Progress]:
         raise InputError(f"'{path}' is no whole zip file: {error}.", "Remove it, and fetch it anew.") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def _alone(lock: Path) -> Generator[None]:
+    """No other process does what is done here under the same name; ``Timeout`` if one is at it."""
+    with FileLock(lock, timeout=0):
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows lets nobody remove what is open, and removes it afterwards
+                lock.unlink()
 
 
 def _download(url: str, part: Path) -> Iterator[Progress]:
