@@ -302,6 +302,16 @@ def test_a_run_reports_what_is_seen(options: DistillMotionOptions) -> None:
     assert events[-1].reason == "finished"
 
 
+@pytest.mark.parametrize("optimiser", ["adamw", "adam", "muon"])
+def test_every_optimiser_moves_a_prior_without_filters(options: DistillMotionOptions, optimiser: str) -> None:
+    moved: list[Tensor] = []
+    for steps in (1, 2):
+        out = f"{options.out}-{steps}"
+        list(distill_motion.run(replace(options, optimiser=optimiser, ema=0.0, val_count=0, steps=steps, out=out)))
+        moved.append(checkpoint.load(Path(out, "last.safetensors")).tensors["kernel.weight"])
+    assert not torch.equal(*moved)
+
+
 def test_a_resumed_run_ends_where_an_unbroken_one_does(options: DistillMotionOptions) -> None:
     list(distill_motion.run(replace(options, val_count=0)))
     broken = replace(options, val_count=0, out=f"{options.out}-broken")

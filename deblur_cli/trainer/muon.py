@@ -83,7 +83,8 @@ class _Muon(torch.optim.Optimizer):
 
     def __init__(self, groups: list[dict[str, Any]], *, weight_decay: float, momentum: float) -> None:
         # torch wants one parameter at least; a net of vectors alone has no filters.
-        super().__init__(groups or [{"params": [nn.Parameter(torch.zeros(1, 1))]}], {"lr": 0.0})
+        nothing = {"params": [nn.Parameter(torch.zeros(1, 1))], "factor": 1.0}
+        super().__init__(groups or [nothing], {"lr": 0.0})
         self._weight_decay = weight_decay
         self._momentum = momentum
 
