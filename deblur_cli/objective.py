@@ -6,6 +6,7 @@ the net that is trained.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,14 +24,34 @@ from deblur_cli.nets.teacher import Teacher
 from deblur_cli.nets.vgg import VGG19Features
 from deblur_cli.pixels import distances, losses, shaking
 from deblur_cli.pixels.losses import Losses, Reading
-from deblur_cli.reconstruction import Reconstruction, l1_of_final
+from deblur_cli.reconstruction import Reconstruction, l1_of_final, tutored_psnr_of_final
 
 _TEACHERS: Mapping[tuple[int, ...], str] = {(76, 76, 152): "asl:tresnet_l", (16, 24, 32): "timm:mobilenetv2_100"}
 """By the widths of their maps: the teachers that the presets are made for, the paper's first."""
+_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _FINEST = 0.4
 """Cycles per pixel: of finer waves even a short movement leaves nothing."""
 _MORE = 100
 """Waves anywhere below it that each step looks at."""
+
+
+class Tutor:
+    """What a trained net makes of a blurred image, (N, 3, H, W) to the same, and no gradient.
+
+    Args:
+        net: of the catalogue, on the device of the run; it is frozen here, and computes as it does for photographs.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        self._net = net.eval().requires_grad_(requires_grad=False)
+        self._stands = {_HALF.get(each) for each in cast("Any", net).config.precisions}
+
+    def __call__(self, blurred: Tensor) -> Tensor:
+        """What it restores; in mixed precision where the run is and the net stands that."""
+        kind = blurred.device.type
+        mixed = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) in self._stands
+        with torch.no_grad(), nullcontext() if mixed else torch.autocast(kind, enabled=False):
+            return self._net(blurred)[0]
 
 
 class DeblurObjective:
@@ -44,6 +65,8 @@ class DeblurObjective:
         alpha: weight of the perceptual term.
         beta: weight of the distillation term.
         reading: of equation 2; see :func:`deblur_cli.pixels.losses.distillation`.
+        tutor: takes part in the reconstruction, which is then that of
+            :func:`deblur_cli.reconstruction.tutored_psnr_of_final`; None leaves it to ``reconstruction``.
     """
 
     def __init__(
@@ -55,6 +78,7 @@ class DeblurObjective:
         alpha: float = 0.01,
         beta: float = 0.1,
         reading: Reading = "mse",
+        tutor: Tutor | None = None,
     ) -> None:
         self._reconstruction = reconstruction
         self._features = features
@@ -62,6 +86,7 @@ class DeblurObjective:
         self._alpha = alpha
         self._beta = beta
         self._reading: Reading = reading
+        self._tutor = tutor
 
     def __call__(self, net: nn.Module, blurred: Tensor, sharp: Tensor) -> Losses:
         """Score ``net`` on one batch.
@@ -92,7 +117,10 @@ class DeblurObjective:
             maps = None
         else:
             restored, maps = cast("Any", net).forward_with_prior(blurred)
-        total = self._reconstruction(restored, sharp)
+        if self._tutor is None:
+            total = self._reconstruction(restored, sharp)
+        else:
+            total = tutored_psnr_of_final(restored, self._tutor(blurred), sharp)
         return restored, maps, {"reconstruction": total}, total
 
 

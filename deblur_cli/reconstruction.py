@@ -42,6 +42,11 @@ def bounded_psnr_of_final(restored: Sequence[Tensor], sharp: Tensor) -> Tensor:
     return distances.psnr_loss(restored[0], sharp, eps=1e-4)
 
 
+def tutored_psnr_of_final(restored: Sequence[Tensor], taught: Tensor, sharp: Tensor) -> Tensor:
+    """The same where a tutor, whose image is ``taught``, tells how much of the sharp image can be had."""
+    return _with_the_others(distances.tutored_psnr_loss(restored[0], taught, sharp, eps=1e-4), restored)
+
+
 def psnr_of_stages(restored: Sequence[Tensor], sharp: Tensor) -> Tensor:
     """Half of minus the PSNR, summed over both stages: HINet."""
     return 0.5 * _summed(distances.psnr_loss, restored, [sharp] * len(restored))
@@ -112,13 +117,10 @@ RECONSTRUCTIONS: Mapping[str, Reconstruction] = MappingProxyType(
 
 
 def _of_final_alone(compare: Reconstruction) -> Reconstruction:
-    """``compare``, with which every image has to do: a crew of processes waits for the gradients of all of them."""
+    """``compare``, with which every image has to do."""
 
     def compared(restored: Sequence[Tensor], sharp: Tensor) -> Tensor:
-        loss = compare(restored, sharp)
-        for image in restored[1:]:
-            loss = loss + 0 * image.sum()
-        return loss
+        return _with_the_others(compare(restored, sharp), restored)
 
     return compared
 
@@ -127,6 +129,13 @@ CHOSEN: Mapping[str, Reconstruction] = MappingProxyType(
     {"l1": _of_final_alone(l1_of_final), "psnr": _of_final_alone(bounded_psnr_of_final)}
 )
 """What may be trained for in place of a net's own: each compares final images only."""
+
+
+def _with_the_others(loss: Tensor, restored: Sequence[Tensor]) -> Tensor:
+    """``loss`` of the final image alone: a crew of processes waits for the gradients of all of them."""
+    for image in restored[1:]:
+        loss = loss + 0 * image.sum()
+    return loss
 
 
 def _summed(distance: _Distance, restored: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:

@@ -56,6 +56,12 @@ _SAID: dict[str, Any] = {
     "loss": option(
         _NET, "--loss", metavar="l1|psnr", help="Of the final image; else the reconstruction loss of the net's paper."
     ),
+    "tutor": option(
+        _NET,
+        "--tutor",
+        metavar="WEIGHTS",
+        help="Learn from the images of this trained net too: a small net learns sooner what a large one can tell.",
+    ),
     "perceptual": option(
         _NET,
         "--perceptual",

@@ -1,7 +1,7 @@
 """Pairs, or sharp photographs, to a checkpoint."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from deblur_cli import foreign, nets, objective, trainer
+from deblur_cli.deblurrer import loading
 from deblur_cli.errors import DeblurError, UsageError, WeightsError
-from deblur_cli.files import checkpoint
+from deblur_cli.files import checkpoint, weights
 from deblur_cli.nets.teacher import Teacher
 from deblur_cli.options.train import TrainOptions
 from deblur_cli.reconstruction import CHOSEN, RECONSTRUCTIONS
@@ -53,7 +54,7 @@ def run(options: TrainOptions, *, started: float | None = None) -> Iterator[obje
         if options.preview is not None:
             yield words.write_preview(options, _source(options, data, _plan(options, config, data, crew), crew))
             return
-        begun = _begin(options, name, config, crew)
+        begun = _begin(options, name, config, crop, crew)
         plan = _plan(options, config, data, crew)
         pairs = _source(options, data, plan, crew)
         if options.profile:
@@ -111,7 +112,7 @@ def _source(options: TrainOptions, data: Data, plan: Plan, crew: Crew) -> PairSo
     return augmented.Augmented(source, dials, seed=plan.seed, slots=crew.shard(plan.batch)) if dials else source
 
 
-def _begin(options: TrainOptions, name: str, config: Any, crew: Crew) -> _Begun:
+def _begin(options: TrainOptions, name: str, config: Any, crop: int, crew: Crew) -> _Begun:
     """The net with the weights it starts from, and its objective."""
     published = options.init is not None and foreign.is_published(Path(options.init))
     found = None
@@ -126,6 +127,7 @@ def _begin(options: TrainOptions, name: str, config: Any, crew: Crew) -> _Begun:
     if found is not None:
         brought = start.begin_from(net, name, config, found, str(options.init))
     _fill(options, net, prior, motion)
+    tutor = None if options.tutor is None else _tutor(options.tutor, name, crop, crew)
     kind = objective.BlurDistilling if name == "bdirnet" else objective.DeblurObjective
     aim = kind(
         reconstruction=CHOSEN[options.loss] if options.loss else RECONSTRUCTIONS[name],
@@ -134,8 +136,37 @@ def _begin(options: TrainOptions, name: str, config: Any, crew: Crew) -> _Begun:
         alpha=options.alpha,
         beta=options.beta,
         reading=cast("Any", options.reading),
+        tutor=None if tutor is None else tutor.net,
     )
-    return _Begun(net=net, objective=aim, rate_of=_rate_of(options, net, brought), licence=_licence(options, found))
+    used = [each.licence for each in (None if found is None else found.label, tutor) if each is not None]
+    return _Begun(net=net, objective=aim, rate_of=_rate_of(options, net, brought), licence=_licence(options, used))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Tutor:
+    """A trained net to learn from."""
+
+    net: objective.Tutor
+    licence: str
+
+
+def _tutor(said: str, name: str, crop: int, crew: Crew) -> _Tutor:
+    """What ``--tutor`` names, on the device of the run.
+
+    Raises:
+        UsageError: it cannot teach this net.
+        WeightsError: the weights cannot be had.
+    """
+    if name == "bdirnet":
+        raise UsageError("--tutor is not for bdirnet, which learns from the sharp image's features.", "Leave it out.")
+    label, net = loading.load(weights.locate(said))
+    multiple: int = cast("Any", net).config.multiple_of
+    if crop % multiple:
+        fitting = max(1, round(crop / multiple)) * multiple
+        raise UsageError(
+            f"--crop {crop} is not a multiple of {multiple}, as the tutor needs.", f"Say --crop {fitting}."
+        )
+    return _Tutor(net=objective.Tutor(net.to(crew.device).to(memory_format=torch.channels_last)), licence=label.licence)
 
 
 def _priors(
@@ -172,14 +203,12 @@ def _fill(
             net.get_submodule(part).requires_grad_(requires_grad=False)
 
 
-def _licence(options: TrainOptions, found: checkpoint.Checkpoint | None) -> str:
-    """Of the weights that the run began from, this time or, where it is resumed, the first time."""
-    if found is not None:
-        return found.label.licence
+def _licence(options: TrainOptions, used: Sequence[str]) -> str:
+    """Of the weights that the run began from and learns from, this time or, where it is resumed, the first time."""
     if options.resume:
         with suppress(DeblurError):  # a run stands in its state alone; this file is what it gives away
             return checkpoint.read_label(Path(options.out) / "last.safetensors").licence
-    return _OWN
+    return " and ".join(dict.fromkeys(each for each in used if each != _OWN)) or _OWN
 
 
 def _perceptual(options: TrainOptions) -> str:

@@ -53,6 +53,8 @@ class TrainOptions(RunOptions):
     """How eq. 2 is read: ``mse``, ``literal`` or ``reviewkd``."""
     loss: str | None = None
     """``l1`` or ``psnr`` of the final image; None: the reconstruction loss of the backbone's paper."""
+    tutor: str | None = None
+    """Weights of a trained net whose images are learnt from beside the sharp ones; the loss is then ``psnr``."""
     perceptual: str | None = None
     """``vgg19``, ``none``, or a file with VGG19's weights; None: the recipe's."""
     alpha: float = 0.01
@@ -93,6 +95,8 @@ class TrainOptions(RunOptions):
                 raise UsageError(f"{flag} {value:g} is negative.", "Leave it out.")
         if self.init_rate is not None and self.init is None:
             raise UsageError("--init-rate is for the weights of --init.", "Say --init FILE too.")
+        if self.tutor is not None and self.loss not in {None, "psnr"}:
+            raise UsageError(f"--tutor means nothing with --loss {self.loss}.", "Say --loss psnr, or leave it out.")
         if self.resume and self.init is not None:
             raise UsageError("--resume goes on where the run stood, --init begins anew.", "Leave one of them out.")
 

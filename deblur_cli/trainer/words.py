@@ -29,7 +29,7 @@ _NOT_THE_RUN = frozenset(
 _BEGINNINGS = ("init", "init_rate", "prior_weights", "motion_weights", "motion_rate")
 """Words of what a run begins with, which the same run need not say again when it is resumed."""
 _PATHS = frozenset(
-    {"data", "val", "init", "prior_weights", "motion_weights", "teacher_weights", "perceptual", "kernels"}
+    {"data", "val", "init", "prior_weights", "motion_weights", "teacher_weights", "tutor", "perceptual", "kernels"}
 )
 """Words that may name a place on somebody's disk."""
 
