@@ -13,7 +13,7 @@ from deblur_cli.files.checkpoint import Checkpoint, Label, save
 from deblur_cli.nets import to_mapping
 from deblur_cli.nets.unet import UNet, UNetConfig
 from deblur_cli.options.benchmark import BenchmarkOptions
-from deblur_cli.scorer import events
+from deblur_cli.scorer import events, synthetic
 
 SIZE = (48, 40)
 
@@ -72,3 +72,13 @@ def code_of(*words: str) -> int:
     with pytest.raises(SystemExit) as stop:
         main(words)
     return int(stop.value.code or 0)
+
+
+def photographs(folder: Path, count: int = 1) -> Path:
+    chance = np.random.default_rng(5)
+    for index in range(count):
+        small = chance.integers(0, 256, (12, 13, 3), dtype=np.uint8)
+        side = synthetic.SMALLEST
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(small).resize((side + 9, side), Image.Resampling.BICUBIC).save(folder / f"p{index}.png")
+    return folder

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -150,10 +150,12 @@ class _Run:
         )
 
     def _take_earlier(self, plan: record.Record, chosen: Sequence[samples.Sample]) -> None:
+        """The scores of the run that is gone on with, but for those of images that have changed since."""
         if self.options.resume and self.options.record:
-            names = {each.name for each in chosen}
             found = record.read(Path(self.options.record), plan)
-            self.done = {(score.weights, score.name): score for score in found if score.name in names}
+            names = {score.name for score in found}
+            now = {each.name: each.source() for each in chosen if each.name in names}
+            self.done = {(each.weights, each.name): each for each in found if now.get(each.name) == each.source}
 
     def _missing(self, sample: samples.Sample) -> list[_Net]:
         return [net for net in self.nets if (net.told.name, sample.name) not in self.done]
@@ -164,12 +166,14 @@ class _Run:
             for sample, blurred, sharp in images:
                 # The blurred image itself is the result of a net that does nothing: before and after are measured alike.
                 before: Mapping[str, float] | None = None
+                source = sample.source()
                 for net in self._missing(sample):
                     before = before or self._compare(blurred, sharp, net)
                     if net.told.name not in warm:
                         self._restore(net, blurred)
                         warm.add(net.told.name)
                     score, restored = self._score(sample, blurred, sharp, before, net)
+                    score = replace(score, source=source)
                     if self.options.save_images:
                         pictures.save(Path(self.options.save_images), score.weights, score.name, restored)
                     self.done[score.weights, score.name] = score

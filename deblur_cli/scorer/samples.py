@@ -1,5 +1,6 @@
 """What is scored, image by image: pairs of a data set, pairs made of sharp photographs, or blurred photographs alone."""
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from deblur_cli.errors import InputError
-from deblur_cli.files import pairs, photo, photos
+from deblur_cli.files import pairs, photo, photos, sums
 from deblur_cli.scorer import synthetic
 
 _AHEAD = 2
@@ -30,6 +31,24 @@ class Sample:
     name: str
     read: Callable[[], tuple[Pixels, Pixels | None]]
     """Blurred and sharp, (H, W, 3) each. Raises InputError with the name of a file that cannot be read."""
+    files: tuple[Path, ...] = ()
+    """What it is read from."""
+    lot: int = 0
+    """Which of the movements of a seed it is blurred by, where it is blurred here."""
+
+    def source(self) -> str:
+        """What tells it from another image of the same name: 16 hexadecimal digits, of the files' contents and the lot.
+
+        Raises:
+            InputError: a file cannot be read.
+        """
+        try:
+            told = [str(self.lot), *map(sums.of, self.files)]
+        except OSError as error:
+            raise InputError(
+                f"'{error.filename}' cannot be read: {error.strerror or error}.", "Remove it, or make it readable."
+            ) from error
+        return hashlib.sha256(" ".join(told).encode()).hexdigest()[:16]
 
     @property
     def kind(self) -> str:
@@ -41,7 +60,7 @@ class Sample:
 
 def of_pairs(found: Sequence[pairs.Pair]) -> list[Sample]:
     """The pairs as they are on the disk."""
-    return [Sample(pair.name, partial(_read_pair, pair)) for pair in found]
+    return [Sample(pair.name, partial(_read_pair, pair), (pair.blurred, pair.sharp)) for pair in found]
 
 
 def of_photographs(folder: Path, *, longest: int, seed: int) -> list[Sample]:
@@ -56,7 +75,7 @@ def of_photographs(folder: Path, *, longest: int, seed: int) -> list[Sample]:
         InputError: no folder, or no photographs in it.
     """
     return [
-        Sample(f"{kind}/{name}", partial(_synthetic, path, kind, index, longest, seed))
+        Sample(f"{kind}/{name}", partial(_synthetic, path, kind, index, longest, seed), (path,), index)
         for index, (name, path) in enumerate(_named(folder))
         for kind in synthetic.CLASSES
     ]
@@ -72,7 +91,7 @@ def of_blurred(folder: Path, *, longest: int) -> list[Sample]:
     Raises:
         InputError: no folder, or no photographs in it.
     """
-    return [Sample(name, partial(_blurred, path, longest)) for name, path in _named(folder)]
+    return [Sample(name, partial(_blurred, path, longest), (path,)) for name, path in _named(folder)]
 
 
 def ahead(samples: Sequence[Sample]) -> Generator[tuple[Sample, Pixels, Pixels | None]]:

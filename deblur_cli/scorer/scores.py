@@ -42,6 +42,8 @@ class Score:
     """Width and height of a tile, in pixels."""
     memory: int | None
     """Peak while it worked, in bytes: of the GPU, or of this process."""
+    source: str = ""
+    """What tells the image from another one of its name; see :meth:`deblur_cli.scorer.samples.Sample.source`."""
 
     @property
     def gain(self) -> float:

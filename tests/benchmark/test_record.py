@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_benchmark import code_of, measured, pair, plain, run
+from small_benchmark import code_of, measured, pair, photographs, plain, run
 
 from deblur_cli.commands import benchmark
 from deblur_cli.deblurrer import Deblurrer
@@ -60,6 +60,41 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, nets) -> No
             other.after,
         )
     assert json.loads(Path("part.json").read_text())["complete"] is True
+
+
+@pytest.mark.parametrize("side", ["blur", "sharp"])
+def test_an_image_that_was_changed_since_is_scored_anew(side: str, tmp_path: Path, nets) -> None:
+    plain(tmp_path, 4)
+    before = run("pairs", tmp_path, nets[:1], output=("r.json",))
+    aside = tmp_path / "aside.png"
+    pair(aside, aside, error=40)
+    Path(tmp_path, side, "night-2.png").write_bytes(aside.read_bytes())
+    after = run("pairs", tmp_path, nets[:1], output=("r.json",), resume=True)
+    assert [event.score.name for event in after if isinstance(event, events.Scored)] == ["night-2"]
+    assert measured(after).rows[0].before != measured(before).rows[0].before
+    fresh = run("pairs", tmp_path, nets[:1])
+    assert measured(after).rows[0].before == measured(fresh).rows[0].before
+
+
+def test_a_photograph_that_another_movement_falls_to_is_scored_anew(tmp_path: Path, nets) -> None:
+    folder = photographs(tmp_path / "photos", 2)
+    run("synthetic", folder, nets[:1], output=("r.json",))
+    (folder / "p1.png").rename(folder / "p2.png")
+    (folder / "p2.png").with_name("p1.png").write_bytes((folder / "p0.png").read_bytes())
+    after = run("synthetic", folder, nets[:1], output=("r.json",), resume=True)
+    found = {event.score.name.partition("/")[2] for event in after if isinstance(event, events.Scored)}
+    assert found == {"p1", "p2"}  # p0 is what and where it was
+
+
+def test_a_record_of_before_sources_were_told_is_not_gone_by(tmp_path: Path, nets) -> None:
+    plain(tmp_path, 2)
+    run("pairs", tmp_path, nets[:1], output=("r.json",))
+    whole = json.loads(Path("r.json").read_text())
+    for each in whole["scores"]:
+        del each["source"]
+    Path("r.json").write_text(json.dumps(whole))
+    after = run("pairs", tmp_path, nets[:1], output=("r.json",), resume=True)
+    assert sum(isinstance(event, events.Scored) for event in after) == 2
 
 
 def test_what_was_scored_is_saved_on_the_way(tmp_path: Path, nets, monkeypatch) -> None:

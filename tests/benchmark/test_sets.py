@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from small_benchmark import LAYOUTS, SIZE, code_of, measured, pair, picture, plain, run
+from small_benchmark import LAYOUTS, SIZE, code_of, measured, pair, photographs, picture, plain, run
 
 from deblur_cli.errors import InputError
 from deblur_cli.scorer import samples, scores, synthetic
@@ -111,16 +110,6 @@ def test_infinite_gains_of_both_signs_leave_the_other_scores_alone() -> None:
     (row,) = scores.rows(found)
     assert math.isnan(row.gain)
     assert (row.images, row.worse) == (2, 0.5)
-
-
-def photographs(folder: Path, count: int = 1) -> Path:
-    chance = np.random.default_rng(5)
-    for index in range(count):
-        small = chance.integers(0, 256, (12, 13, 3), dtype=np.uint8)
-        side = synthetic.SMALLEST
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(small).resize((side + 9, side), Image.Resampling.BICUBIC).save(folder / f"p{index}.png")
-    return folder
 
 
 def test_photographs_are_blurred_the_same_on_every_run(tmp_path: Path) -> None:
