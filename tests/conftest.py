@@ -4,8 +4,10 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -30,6 +32,19 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three pairs of 48 x 40 pixels."""
+    root = tmp_path_factory.mktemp("pairs")
+    dice = np.random.default_rng(0)
+    for side in ("blur", "sharp"):
+        (root / "train" / side).mkdir(parents=True)
+        for index in range(3):
+            pixels = dice.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / "train" / side / f"{index}.png")
+    return root
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from deblur_cli import foreign, nets
 from deblur_cli.commands import train
@@ -64,19 +63,6 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three pairs of 48 x 40 pixels."""
-    root = tmp_path_factory.mktemp("pairs")
-    dice = np.random.default_rng(0)
-    for side in ("blur", "sharp"):
-        (root / "train" / side).mkdir(parents=True)
-        for index in range(3):
-            pixels = dice.integers(0, 256, (40, 48, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(root / "train" / side / f"{index}.png")
-    return root
 
 
 def options(folder: Path, out: Path, **more: Any) -> TrainOptions:

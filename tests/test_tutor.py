@@ -3,10 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from deblur_cli import nets
@@ -98,19 +96,6 @@ def test_a_tutor_that_does_not_stand_half_precision_computes_in_the_whole() -> N
         Tutor(Proud())(blurred)
         assert torch.is_autocast_enabled("cpu")
     assert seen == [False]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three pairs of 48 x 40 pixels."""
-    root = tmp_path_factory.mktemp("pairs")
-    dice = np.random.default_rng(0)
-    for side in ("blur", "sharp"):
-        (root / "train" / side).mkdir(parents=True)
-        for index in range(3):
-            pixels = dice.integers(0, 256, (40, 48, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(root / "train" / side / f"{index}.png")
-    return root
 
 
 def tutor_at(path: Path, licence: str = "CC-BY-4.0", config: UNetConfig = TINY) -> str:

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 # Test files are modules without a package here: what they share is made known by name.
 _SPEC = importlib.util.spec_from_file_location("small_benchmark", Path(__file__).parents[1] / "small_benchmark.py")
@@ -26,11 +25,8 @@ def nets(tmp_path_factory) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _alone(one_thread: None) -> None:
+    """Images this small are not worth two threads."""
 
 
 @pytest.fixture(autouse=True)
