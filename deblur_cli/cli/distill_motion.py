@@ -26,7 +26,10 @@ signal.
 _SAID: dict[str, Any] = {
     "preset": option("Prior", "--preset", metavar="NAME", help="The net whose motion prior it will be."),
     "motion_weights": option(
-        "Prior", "--motion-weights", metavar="FILE", help="Go on from this motion prior; it says its size itself."
+        "Prior",
+        "--motion-weights",
+        metavar="FILE",
+        help="Go on from this motion prior, or from that of a net; it says its size itself.",
     ),
     **{name: word for name, word in SAID.items() if name not in MEANINGLESS},
     "dataset": option("Data", "--dataset", metavar="photos", help="Sharp photographs; nothing else can be shaken."),

@@ -42,7 +42,10 @@ _SAID: dict[str, Any] = {
     ),
     "freeze_prior": option(_NET, "--freeze-prior", help="Leave the prior's extractor as it is."),
     "motion_weights": option(
-        _NET, "--motion-weights", metavar="FILE", help="Start the motion prior from deblur distill-motion's."
+        _NET,
+        "--motion-weights",
+        metavar="FILE",
+        help="Start the motion prior from deblur distill-motion's, or a net's.",
     ),
     "freeze_motion": option(_NET, "--freeze-motion", help="Leave the motion prior as it is."),
     "motion_rate": option(PACE, "--motion-rate", metavar="X", help="Factor of the learning rate of the motion prior."),

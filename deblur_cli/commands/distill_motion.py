@@ -45,7 +45,7 @@ def run(options: DistillMotionOptions, *, started: float | None = None) -> Itera
     machine.use_threads(options.threads)
     with gathered(machine.device_of(options.device)) as crew:
         torch.manual_seed(options.seed)
-        begun = None if options.motion_weights is None else checkpoint.load(Path(options.motion_weights))
+        begun = None if options.motion_weights is None else start.open_motion(options.motion_weights)
         config = _motion_of(options, begun)
         crop = words.crop_of(options, options.recipe, NODE)
         recipe = words.unpacked(DataDials, options).shaking

@@ -173,10 +173,8 @@ def _priors(
     options: TrainOptions, config: Any
 ) -> tuple[Any, checkpoint.Checkpoint | None, checkpoint.Checkpoint | None]:
     """The dials with those of the priors that the net is to start from, and these: the semantic one, that of movement."""
-    semantic, moving = (
-        None if path is None else checkpoint.load(Path(path))
-        for path in (options.prior_weights, options.motion_weights)
-    )
+    semantic = None if options.prior_weights is None else checkpoint.load(Path(options.prior_weights))
+    moving = None if options.motion_weights is None else start.open_motion(options.motion_weights)
     if config.prior is None and (semantic or options.freeze_prior or options.teacher):
         raise UsageError("This net has no prior.", "Say --prior, or leave the options of the prior out.")
     if getattr(config, "motion", None) is None and (moving or options.freeze_motion or options.motion_rate != 1):

@@ -1,13 +1,15 @@
 """What a run begins with: the net's dials from the words of a command, its weights from earlier checkpoints."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from torch import nn
 
 from deblur_cli import nets
 from deblur_cli.errors import UsageError, WeightsError
+from deblur_cli.files import checkpoint
 from deblur_cli.files.checkpoint import Checkpoint
 from deblur_cli.nets.mapping import from_mapping
 from deblur_cli.nets.motion import MotionConfig
@@ -16,6 +18,8 @@ from deblur_cli.nets.prior import PriorConfig
 _BACKBONES = tuple(name for name, (_, config) in nets.PRESETS.items() if config.prior is None)
 """What ``--backbone`` can say: the presets without a prior."""
 
+_MOTION = "motion."
+"""What the weights of a net's motion prior are called."""
 _AGAIN = "again."
 """What the weights of a motion prior's second look are called."""
 
@@ -86,23 +90,37 @@ def with_prior_of(config: Any, found: Checkpoint, path: str) -> Any:
     return replace(config, prior=replace(theirs, **embedding))
 
 
-def with_motion_of(config: Any, found: Checkpoint, path: str) -> Any:
-    """The dials with the motion prior of a checkpoint; how the net is told of the movement stays, and so does a second look.
+def open_motion(path: str) -> Checkpoint:
+    """The motion prior that a checkpoint is, or that the net in it is guided by.
 
     Raises:
-        WeightsError: it is no motion prior.
+        WeightsError: the file cannot be read, or is no motion prior and has none.
     """
+    found = checkpoint.load(Path(path))
     label = found.label
-    if (label.kind, label.net) != ("prior", "motion"):
-        what = "a semantic prior" if label.kind == "prior" else f"the net {label.net}"
+    if (label.kind, label.net) == ("prior", "motion"):
+        return found
+    if label.kind == "prior":
+        raise WeightsError(f"'{path}' is a semantic prior, not a motion prior.", "Give it to --prior-weights.")
+    dials = label.config.get("motion")
+    if not isinstance(dials, Mapping):
         raise WeightsError(
-            f"'{path}' is {what}, not a motion prior.",
-            "Give it to --prior-weights."
-            if label.kind == "prior"
-            else "Give --motion-weights what distill-motion made.",
+            f"'{path}' is the net {label.net}, which has no motion prior.",
+            "Give --motion-weights what distill-motion made, or a net that has one.",
         )
+    tensors = {name.removeprefix(_MOTION): value for name, value in found.tensors.items() if name.startswith(_MOTION)}
+    alone = replace(label, kind="prior", net="motion", config=cast("Mapping[str, Any]", dials))
+    return Checkpoint(label=alone, tensors=tensors)
+
+
+def with_motion_of(config: Any, found: Checkpoint, path: str) -> Any:
+    """The dials with the motion prior of :func:`open_motion`; how the net is told of movement stays, and so does a second look.
+
+    Raises:
+        WeightsError: its label cannot be read.
+    """
     try:
-        theirs = from_mapping(MotionConfig, label.config)
+        theirs = from_mapping(MotionConfig, found.label.config)
     except ValueError as error:
         raise WeightsError(f"The label of '{path}' cannot be read: {error}") from error
     ours: MotionConfig = config.motion
@@ -170,7 +188,7 @@ def begin_from(net: nn.Module, name: str, config: Any, found: Checkpoint, path: 
             f"'{path}' has another prior: {_difference(theirs.prior, config.prior)}.", "Say the same --prior options."
         )
     missing, unexpected = net.load_state_dict(dict(found.tensors), strict=False)
-    new = (("prior.", "embed.") if fresh else ()) + ((f"motion.{_AGAIN}",) if looks_again else ())
+    new = (("prior.", "embed.") if fresh else ()) + ((f"{_MOTION}{_AGAIN}",) if looks_again else ())
     wrong = [*unexpected, *(key for key in missing if not key.startswith(new))]
     if wrong:
         raise WeightsError(

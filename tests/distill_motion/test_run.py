@@ -136,6 +136,23 @@ def test_a_run_goes_on_from_a_motion_prior(options: DistillMotionOptions) -> Non
         torch.testing.assert_close(after.tensors[name], tensor, atol=1e-6, rtol=0, msg=name)
 
 
+def test_a_run_goes_on_from_the_motion_prior_of_a_net(options: DistillMotionOptions) -> None:
+    said = one_step(options)
+    list(train.run(said))
+    net = Path(said.out) / "last.safetensors"
+    stays = replace(options, motion_weights=str(net), out=f"{options.out}-2", steps=1, lr=1e-9, final_lr=1e-9)
+    list(distill_motion.run(stays))
+    whole, alone = (checkpoint.load(each) for each in (net, Path(stays.out) / "last.safetensors"))
+    assert alone.label.config == whole.label.config["motion"]
+    for name, tensor in alone.tensors.items():
+        torch.testing.assert_close(tensor, whole.tensors[f"motion.{name}"], atol=1e-6, rtol=0, msg=name)
+    other = replace(said, motion_weights=str(net), freeze_motion=True, seed=5, out=f"{options.out}-3")
+    list(train.run(other))
+    again = checkpoint.load(Path(other.out) / "last.safetensors")
+    assert torch.equal(again.tensors["motion.kernel.weight"], whole.tensors["motion.kernel.weight"])
+    assert not torch.equal(again.tensors["conv1.weight"], whole.tensors["conv1.weight"])
+
+
 def test_a_net_takes_the_size_of_the_motion_prior(
     options: DistillMotionOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:

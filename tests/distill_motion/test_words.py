@@ -37,7 +37,7 @@ def test_priors_are_told_from_each_other(options: DistillMotionOptions, tmp_path
     checkpoint.save(
         checkpoint.Checkpoint(label=replace(label, kind="net", net="unet"), tensors={"one": torch.ones(1)}), semantic
     )
-    with pytest.raises(WeightsError, match="is the net unet, not a motion prior"):
+    with pytest.raises(WeightsError, match="is the net unet, which has no motion prior"):
         list(train.run(one_step(options, motion_weights=str(semantic))))
     config = nets.to_mapping(TINY)
     checkpoint.save(
