@@ -18,7 +18,8 @@ from deblur_cli.files import teachers
 from deblur_cli.nets import teacher as teaching
 from deblur_cli.nets import vgg
 from deblur_cli.nets.bdirnet import Distilled
-from deblur_cli.nets.motion import WAVES, transfer
+from deblur_cli.nets.motion import WAVES, radius_of, transfer
+from deblur_cli.nets.motion_unet import Told
 from deblur_cli.nets.prior import PriorMaps
 from deblur_cli.nets.teacher import Teacher
 from deblur_cli.nets.vgg import VGG19Features
@@ -67,6 +68,7 @@ class DeblurObjective:
         reading: of equation 2; see :func:`deblur_cli.pixels.losses.distillation`.
         tutor: takes part in the reconstruction, which is then that of
             :func:`deblur_cli.reconstruction.tutored_psnr_of_final`; None leaves it to ``reconstruction``.
+        truth: weight of the distance of the motion prior's kernels from those that are known; 0 leaves the term out.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class DeblurObjective:
         beta: float = 0.1,
         reading: Reading = "mse",
         tutor: Tutor | None = None,
+        truth: float = 0.0,
     ) -> None:
         self._reconstruction = reconstruction
         self._features = features
@@ -87,19 +90,23 @@ class DeblurObjective:
         self._beta = beta
         self._reading: Reading = reading
         self._tutor = tutor
+        self._truth = truth
+        self._movement = Movement()
 
-    def __call__(self, net: nn.Module, blurred: Tensor, sharp: Tensor) -> Losses:
+    def __call__(self, net: nn.Module, blurred: Tensor, sharp: Tensor, kernels: Tensor | None = None) -> Losses:
         """Score ``net`` on one batch.
 
         Args:
-            net: with ``forward_with_prior`` where there is a teacher.
+            net: with ``forward_with_prior`` where there is a teacher, and ``forward_with_motion`` where there is a truth.
             blurred: (N, 3, H, W) in [0, 1].
             sharp: the same.
+            kernels: (N, h, w, half), the true kernels of the cells, where they are known.
 
         Returns:
-            The terms ``reconstruction``, ``perceptual`` and ``prior``, those that there are, and those of the net's own.
+            The terms ``reconstruction``, ``perceptual``, ``prior`` and ``motion``, those that there are, and those of the net's
+            own. ``motion`` is 0 in a batch whose kernels are not known.
         """
-        restored, maps, terms, total = self._reconstruct(net, blurred, sharp)
+        restored, maps, terms, total = self._reconstruct(net, blurred, sharp, kernels)
         if self._features is not None:
             terms["perceptual"] = losses.perceptual(self._features, restored[0], sharp)
             total = total + self._alpha * terms["perceptual"]
@@ -109,19 +116,28 @@ class DeblurObjective:
         return Losses(total, {name: value.detach() for name, value in terms.items()})
 
     def _reconstruct(
-        self, net: nn.Module, blurred: Tensor, sharp: Tensor
+        self, net: nn.Module, blurred: Tensor, sharp: Tensor, kernels: Tensor | None, /
     ) -> tuple[Sequence[Tensor], PriorMaps | None, dict[str, Tensor], Tensor]:
         """The restored images, the prior's maps where they are wanted, and the net's own loss: its terms and their sum."""
-        if self._teacher is None:
-            restored: tuple[Tensor, ...] = net(blurred)
-            maps = None
+        maps, motion = None, None
+        if self._truth:
+            told: Told = cast("Any", net).forward_with_motion(blurred)
+            restored, maps, motion = told.restored, told.maps, told.motion
+        elif self._teacher is None:
+            restored = net(blurred)
         else:
             restored, maps = cast("Any", net).forward_with_prior(blurred)
         if self._tutor is None:
             total = self._reconstruction(restored, sharp)
         else:
             total = tutored_psnr_of_final(restored, self._tutor(blurred), sharp)
-        return restored, maps, {"reconstruction": total}, total
+        terms = {"reconstruction": total}
+        if motion is not None:
+            terms["motion"] = total.new_zeros(())
+            if kernels is not None:
+                terms["motion"] = self._movement(motion.kernels, kernels).total
+            total = total + self._truth * terms["motion"]
+        return restored, maps, terms, total
 
 
 class BlurDistilling(DeblurObjective):
@@ -133,7 +149,7 @@ class BlurDistilling(DeblurObjective):
     """
 
     def _reconstruct(
-        self, net: nn.Module, blurred: Tensor, sharp: Tensor
+        self, net: nn.Module, blurred: Tensor, sharp: Tensor, _kernels: Tensor | None, /
     ) -> tuple[Sequence[Tensor], PriorMaps | None, dict[str, Tensor], Tensor]:
         found: Distilled = cast("Any", net).forward_pair(blurred, sharp)
         terms = {
@@ -178,20 +194,39 @@ class DistillObjective:
         return torch.stack(ours), torch.stack(theirs)
 
 
-class MotionObjective:
-    """The distance of transfer functions, for a motion prior that is trained before there is a net to guide.
+class Movement:
+    """How far even kernels are from the true ones: the distance of their transfer functions.
 
     It is taken at the sixty waves of :func:`deblur_cli.nets.motion.transfer` and at a hundred more, others at each step: a
     kernel that is right at the sixty alone may be anything between them.
-
-    Args:
-        radius: of the kernels, in pixels.
     """
 
-    def __init__(self, radius: int) -> None:
-        self._radius = radius
+    def __init__(self) -> None:
         grid = torch.cartesian_prod(torch.fft.fftfreq(64), torch.fft.rfftfreq(64))
         self._waves = grid[grid.norm(dim=1) < _FINEST]
+
+    def __call__(self, found: Tensor, true: Tensor) -> Losses:
+        """Compare ``found``, (N, h, w, half), with ``true``, the same of any radius.
+
+        Returns:
+            The terms ``transfer``, at the sixty waves, and ``anywhere``, at the others; the loss is the mean over all.
+        """
+        # By torch's own chance, which a run keeps with its state: a resumed one draws what it would have drawn.
+        waves = self._waves[torch.randint(len(self._waves), (_MORE,))].to(found.device)
+        with torch.autocast(found.device.type, enabled=False):
+            fixed = (transfer(found) - transfer(true)).abs().mean()
+            there, here = (each.float() @ shaking.cosines(radius_of(each), waves) for each in (found, true))
+            more = (there - here).abs().mean()
+        share = _MORE / (_MORE + WAVES)
+        terms = {"transfer": fixed.detach(), "anywhere": more.detach()}
+        return Losses(torch.lerp(fixed, more, share), terms)
+
+
+class MotionObjective:
+    """:class:`Movement` alone, for a motion prior that is trained before there is a net to guide."""
+
+    def __init__(self) -> None:
+        self._movement = Movement()
 
     def __call__(self, net: nn.Module, blurred: Tensor, sharp: Tensor) -> Losses:
         """Score ``net``, a :class:`deblur_cli.nets.motion_prior.MotionPrior`, on one batch.
@@ -200,20 +235,8 @@ class MotionObjective:
             net: the prior.
             blurred: (N, 3, H, W) in [0, 1].
             sharp: what stands here in the place of sharp images: (N, h, w, half), the true kernels of the cells.
-
-        Returns:
-            The terms ``transfer``, at the sixty waves, and ``anywhere``, at the others; the loss is the mean over all.
         """
-        found: Tensor = net(blurred).kernels
-        # By torch's own chance, which a run keeps with its state: a resumed one draws what it would have drawn.
-        waves = self._waves[torch.randint(len(self._waves), (_MORE,))].to(blurred.device)
-        with torch.autocast(blurred.device.type, enabled=False):
-            matrix = shaking.cosines(self._radius, waves)
-            fixed = (transfer(found) - transfer(sharp)).abs().mean()
-            more = (found.float() @ matrix - sharp @ matrix).abs().mean()
-        share = _MORE / (_MORE + WAVES)
-        terms = {"transfer": fixed.detach(), "anywhere": more.detach()}
-        return Losses(torch.lerp(fixed, more, share), terms)
+        return self._movement(net(blurred).kernels, sharp)
 
 
 def teacher_for(widths: Sequence[int]) -> str:

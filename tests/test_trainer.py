@@ -234,11 +234,11 @@ class Breaking:
 def test_a_step_without_a_finite_gradient_changes_nothing_but_the_count(optimiser: str) -> None:
     learner = Learner(fresh(WIDE), Breaking(2), plan(clip=0.1, optimiser=optimiser), CPU)
     pair = Chequers().batch(0)
-    learner.step(*pair, 0)
+    learner.step(pair, 0)
     before = [value.clone() for value in learner.net.state_dict().values()]
-    learner.step(*pair, 1)
+    learner.step(pair, 1)
     assert all(torch.equal(old, new) for old, new in zip(before, learner.net.state_dict().values(), strict=True))
-    learner.step(*pair, 2)
+    learner.step(pair, 2)
     losses, skipped, row = learner.read()
     assert (skipped, row) == (1, 0)
     assert np.isfinite(losses["total"])
@@ -362,7 +362,7 @@ def test_a_resumed_run_takes_the_weight_decay_that_it_is_told(tmp_path: Path, op
         learner = Learner(net, lambda net, blurred, _: Losses(0 * net(blurred)[0].sum(), {}), told(decay), CPU)
         learner.restore(saved)
         before = torch.cat([each.detach().flatten() for each in net.parameters()]).norm()
-        learner.step(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32), 0)
+        learner.step((torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32)), 0)
         return float(1 - torch.cat([each.detach().flatten() for each in net.parameters()]).norm() / before)
 
     def told(decay: float) -> trainer.Plan:
@@ -404,7 +404,7 @@ def test_the_rate_warms_up_holds_and_falls_to_the_last() -> None:
 def test_parameters_learn_at_their_own_rates() -> None:
     learner = Learner(fresh(), l1, plan(weight_decay=0.0), CPU, lambda name: 0.0 if name.startswith("enc") else 1.0)
     before = {name: value.clone() for name, value in learner.net.state_dict().items()}
-    learner.step(*Chequers().batch(0), 0)
+    learner.step(Chequers().batch(0), 0)
     moved = {name: not torch.equal(before[name], value) for name, value in learner.net.state_dict().items()}
     assert all(moved[name] == (not name.startswith("enc")) for name in moved)
 
@@ -414,7 +414,7 @@ def test_frozen_parameters_stay_as_they_are() -> None:
     net.enc1.requires_grad_(requires_grad=False)
     before = net.enc1[0].c1.weight.clone()
     learner = Learner(net, l1, plan(), CPU)
-    learner.step(*Chequers().batch(0), 0)
+    learner.step(Chequers().batch(0), 0)
     assert torch.equal(net.enc1[0].c1.weight, before)
     assert torch.equal(learner.average.get_submodule("enc1.0.c1").weight, before)
 

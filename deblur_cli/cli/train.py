@@ -49,6 +49,9 @@ _SAID: dict[str, Any] = {
     ),
     "freeze_motion": option(_NET, "--freeze-motion", help="Leave the motion prior as it is."),
     "motion_rate": option(PACE, "--motion-rate", metavar="X", help="Factor of the learning rate of the motion prior."),
+    "motion_truth": option(
+        _NET, "--motion-truth", metavar="X", help="Weight of what is known of the movement, in crops of --shaken."
+    ),
     "fusion": option(_NET, "--fusion", metavar="sat|add|concat", help="How the prior enters the decoder."),
     "clc": option(_NET, "--clc/--no-clc", help="Cross-level connection, eq. 3.", show_default="as the preset"),
     "mla": option(_NET, "--mla/--no-mla", help="Multi-level aggregation, eq. 5.", show_default="as the preset"),

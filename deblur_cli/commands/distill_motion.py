@@ -68,7 +68,7 @@ def run(options: DistillMotionOptions, *, started: float | None = None) -> Itera
         elif not options.resume:
             # All the slots: every process of a crew, and one alone, come to the same numbers.
             acquaint(net, photographs(range(plan.batch)), max(1, _ACQUAINTED // plan.batch))
-        aim = MotionObjective(config.radius)
+        aim = MotionObjective()
         if options.profile:
             yield profile(net, pairs, objective=aim, plan=plan, crew=crew)
             return

@@ -108,7 +108,9 @@ def _source(options: TrainOptions, data: Data, plan: Plan, crew: Crew) -> PairSo
         colours=recipe.colours,
         grain=recipe.grain,
     )
-    source = data.source(batch=plan.batch, seed=plan.seed, crew=crew, turns=recipe.turns)
+    source = data.source(
+        batch=plan.batch, seed=plan.seed, crew=crew, turns=recipe.turns, kernels_too=options.motion_truth > 0
+    )
     return augmented.Augmented(source, dials, seed=plan.seed, slots=crew.shard(plan.batch)) if dials else source
 
 
@@ -137,6 +139,7 @@ def _begin(options: TrainOptions, name: str, config: Any, crop: int, crew: Crew)
         beta=options.beta,
         reading=cast("Any", options.reading),
         tutor=None if tutor is None else tutor.net,
+        truth=options.motion_truth,
     )
     used = [each.licence for each in (None if found is None else found.label, tutor) if each is not None]
     return _Begun(net=net, objective=aim, rate_of=_rate_of(options, net, brought), licence=_licence(options, used))
@@ -177,7 +180,8 @@ def _priors(
     moving = None if options.motion_weights is None else start.open_motion(options.motion_weights)
     if config.prior is None and (semantic or options.freeze_prior or options.teacher):
         raise UsageError("This net has no prior.", "Say --prior, or leave the options of the prior out.")
-    if getattr(config, "motion", None) is None and (moving or options.freeze_motion or options.motion_rate != 1):
+    meant = moving or options.freeze_motion or options.motion_rate != 1 or options.motion_truth
+    if getattr(config, "motion", None) is None and meant:
         raise UsageError(
             "This net has no motion prior.", "Say --backbone motion-unet, or leave the options of the motion prior out."
         )

@@ -8,6 +8,7 @@ features is Perez et al. FiLM. AAAI 2018.
 """
 
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +75,18 @@ class MotionUNetConfig:
     def precisions(self) -> tuple[str, ...]:
         """All: spectra and filters are computed in single precision whatever the weights are in."""
         return ("fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Restored images, and what the priors said on the way."""
+
+    restored: tuple[Tensor, ...]
+    """As :meth:`MotionUNet.forward` returns them."""
+    maps: PriorMaps | None
+    """Of the semantic prior; None where the net has none."""
+    motion: Motion
+    """Of the motion prior."""
 
 
 class _SteeredBlock(nn.Module):
@@ -149,11 +162,18 @@ class MotionUNet(nn.Module):
 
     def forward_with_prior(self, blurred: Tensor) -> tuple[tuple[Tensor, ...], PriorMaps]:
         """Restore ``blurred`` as :meth:`forward` does, and show the prior's maps too, for the distillation loss."""
-        if self.prior is None or self.embed is None:
+        if self.prior is None:
             raise ValueError("This net has no prior.")
-        image, movement, entered = self._begin(blurred, self.motion(blurred))
-        maps: PriorMaps = self.prior(image)
-        return self._steered(blurred, entered, movement, self.embed(maps.f_pri)), maps
+        told = self.forward_with_motion(blurred)
+        return told.restored, cast("PriorMaps", told.maps)
+
+    def forward_with_motion(self, blurred: Tensor) -> Told:
+        """Restore ``blurred`` as :meth:`forward` does, and show what the priors said."""
+        motion: Motion = self.motion(blurred)
+        image, movement, entered = self._begin(blurred, motion)
+        maps: PriorMaps | None = None if self.prior is None else self.prior(image)
+        embedded = [] if self.embed is None or maps is None else self.embed(maps.f_pri)
+        return Told(self._steered(blurred, entered, movement, embedded), maps, motion)
 
     def _begin(self, blurred: Tensor, motion: Motion) -> tuple[Tensor, Tensor, list[Tensor]]:
         """The image in the dtype of the weights, what is known of the movement, and the first features.

@@ -37,6 +37,8 @@ class TrainOptions(RunOptions):
     """Leave the weights of the motion prior as they are."""
     motion_rate: float = 1.0
     """Factor of the learning rate for the motion prior, which learns from the image as the net does."""
+    motion_truth: float = 0.0
+    """Weight of the distance of the motion prior's kernels from those that shook the crops of :attr:`shaken`."""
     fusion: str | None = None
     """``sat``, ``add`` or ``concat``: how the prior enters the decoder."""
     clc: bool | None = None
@@ -66,6 +68,7 @@ class TrainOptions(RunOptions):
         # RunOptions by name: a dataclass with slots is another class than the one that super() remembers.
         RunOptions.__post_init__(self)
         self._check_words()
+        self._check_motion()
         self._check_prior()
 
     @property
@@ -89,6 +92,7 @@ class TrainOptions(RunOptions):
             ("--beta", self.beta),
             ("--init-rate", self.init_rate),
             ("--motion-rate", self.motion_rate),
+            ("--motion-truth", self.motion_truth),
         )
         for flag, value in factors:
             if value is not None and value < 0:
@@ -100,11 +104,16 @@ class TrainOptions(RunOptions):
         if self.resume and self.init is not None:
             raise UsageError("--resume goes on where the run stood, --init begins anew.", "Leave one of them out.")
 
-    def _check_prior(self) -> None:
+    def _check_motion(self) -> None:
         if self.freeze_motion and self.motion_weights is None and self.init is None and not self.resume:
             raise UsageError("--freeze-motion would keep an untrained motion prior.", "Say --motion-weights FILE too.")
-        if self.freeze_motion and self.motion_rate != 1:
-            raise UsageError("--motion-rate means nothing with --freeze-motion.", "Leave one of them out.")
+        for flag, said in (("--motion-rate", self.motion_rate != 1), ("--motion-truth", self.motion_truth)):
+            if self.freeze_motion and said:
+                raise UsageError(f"{flag} means nothing with --freeze-motion.", "Leave one of them out.")
+        if self.motion_truth and not self.shaken:
+            raise UsageError("--motion-truth: the movement is known of shaken crops alone.", "Say --shaken SHARE too.")
+
+    def _check_prior(self) -> None:
         if (self.freeze_prior or not self.distill) and (self.teacher is not None or self.teacher_weights is not None):
             raise UsageError("A teacher means nothing where the prior does not learn from it.", "Leave it out.")
         if self.prior is not False:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from deblur_cli.trainer import sources
-from deblur_cli.trainer.sources import PairSource
+from deblur_cli.trainer.sources import Batch, PairSource
 
 _LUMA = (0.299, 0.587, 0.114)
 _STREAM = 6
@@ -44,9 +44,9 @@ class Augmented:
         self._seed = seed
         self._slots = slots
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Blurred and sharp, (N, 3, crop, crop) float32 in [0, 1], of this process's share of the batch."""
-        blurred, sharp = self._source.batch(step)
+    def batch(self, step: int) -> Batch:
+        """This process's share of the batch."""
+        blurred, sharp, *kernels = self._source.batch(step)
         luck = [sources.chance(self._seed, _STREAM, step, slot) for slot in self._slots]
         if self._changes.saturation:
             factors = torch.tensor([self._factor(each) for each in luck], device=blurred.device)
@@ -60,7 +60,7 @@ class Augmented:
             noise = np.stack([self._noise(each, blurred.shape[1:]) for each in luck])
             blurred = (blurred + torch.from_numpy(noise).to(blurred.device)).clamp_(0, 1)
         layout = torch.channels_last
-        return blurred.contiguous(memory_format=layout), sharp.contiguous(memory_format=layout)
+        return blurred.contiguous(memory_format=layout), sharp.contiguous(memory_format=layout), *kernels
 
     def close(self) -> None:
         """End the workers."""

@@ -137,8 +137,16 @@ class Data:
         blurred = f"synthesised blur of up to {self._dials.max_blur:g} px{measured}"
         return f"{len(self)} sharp photographs ('{folder}') with {blurred}"
 
-    def source(self, *, batch: int, seed: int, crew: Crew, turns: str = "all") -> PairSource:
-        """The batches of this process; ``turns`` says how crops of pairs are turned, photographs' always are anyhow."""
+    def source(self, *, batch: int, seed: int, crew: Crew, turns: str = "all", kernels_too: bool = False) -> PairSource:
+        """The batches of this process.
+
+        Args:
+            batch: crops of all processes.
+            seed: of everything drawn.
+            crew: this process among its peers.
+            turns: how crops of pairs are turned; photographs' always are anyhow.
+            kernels_too: batches that are shaken tell their kernels.
+        """
         slots = crew.shard(batch)
         if self._pairs is not None:
             return FolderPairs(
@@ -166,7 +174,7 @@ class Data:
             seed=seed,
             device=crew.device,
         )
-        return PartlyShaken(scenes, shaken, share=self._dials.shaken)
+        return PartlyShaken(scenes, shaken, share=self._dials.shaken, kernels_too=kernels_too)
 
     def _scenes(self, album: photos.Album, *, batch: int, seed: int, crew: Crew) -> PairSource:
         """Pairs made of photographs, in which the camera turns and things move by themselves."""
@@ -256,7 +264,7 @@ def preview(source: PairSource, sheets: int) -> list[Sequence[Sequence[NDArray[n
     """The first batches of a source as rows of images, blurred beside sharp."""
     made: list[Sequence[Sequence[NDArray[np.uint8]]]] = []
     for step in range(sheets):
-        both = source.batch(step)
+        both = source.batch(step)[:2]
         eight = [image.mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy() for image in both]
         made.append([[np.ascontiguousarray(side[row]) for side in eight] for row in range(len(eight[0]))])
     return made

@@ -8,10 +8,9 @@ from types import TracebackType
 from typing import Self
 
 import torch
-from torch import Tensor
 
 from deblur_cli.errors import DeblurError
-from deblur_cli.trainer.sources import PairSource
+from deblur_cli.trainer.sources import Batch, PairSource
 
 _PATIENCE = 0.2
 """Seconds between two looks at whether the run is to stop, while a batch is waited for."""
@@ -26,7 +25,7 @@ class Feed:
         self._next = start
         self._steps = steps
         self._threads = ThreadPoolExecutor(source.threads, "feed") if source.threads else None
-        self._ready: deque[Future[tuple[Tensor, Tensor]]] = deque()
+        self._ready: deque[Future[Batch]] = deque()
         self.waited = 0.0
         """Seconds that the training spent waiting for batches so far."""
 
@@ -40,17 +39,17 @@ class Feed:
         if self._threads:
             self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def take(self, stopped: Callable[[], bool]) -> tuple[Tensor, Tensor] | None:
+    def take(self, stopped: Callable[[], bool]) -> Batch | None:
         """The next batch; None when ``stopped`` says so before it is ready."""
         began = time.perf_counter()
         pair = self._take(stopped)
         if pair is not None and not self._source.on_device:
             # Not blocking: the copy waits in the device's queue, not here.
-            pair = (pair[0].to(self._device, non_blocking=True), pair[1].to(self._device, non_blocking=True))
+            pair = tuple(each.to(self._device, non_blocking=True) for each in pair)
         self.waited += time.perf_counter() - began
         return pair
 
-    def _take(self, stopped: Callable[[], bool]) -> tuple[Tensor, Tensor] | None:
+    def _take(self, stopped: Callable[[], bool]) -> Batch | None:
         if not self._threads:
             self._next += 1
             return self._source.batch(self._next - 1)
@@ -77,8 +76,6 @@ class Feed:
             self._ready.append(self._threads.submit(self._make, self._next))
             self._next += 1
 
-    def _make(self, step: int) -> tuple[Tensor, Tensor]:
-        blurred, sharp = self._source.batch(step)
-        if self._device.type == "cuda":
-            return blurred.pin_memory(), sharp.pin_memory()
-        return blurred, sharp
+    def _make(self, step: int) -> Batch:
+        pair = self._source.batch(step)
+        return tuple(each.pin_memory() for each in pair) if self._device.type == "cuda" else pair

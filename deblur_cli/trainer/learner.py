@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Concatenate
 
 import torch
 from torch import Tensor, nn
@@ -13,17 +13,15 @@ from deblur_cli.pixels.losses import Losses
 from deblur_cli.trainer.crew import Crew
 from deblur_cli.trainer.muon import MuonAdamW
 from deblur_cli.trainer.plan import Plan
+from deblur_cli.trainer.sources import Batch
 
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """The precisions that are not float32."""
 
 
-class Objective(Protocol):
-    """What the net is trained for."""
-
-    def __call__(self, net: nn.Module, blurred: Tensor, sharp: Tensor) -> Losses:
-        """The losses of ``net`` on a batch of pairs, (N, 3, H, W) in [0, 1] each."""
-        ...
+Objective = Callable[Concatenate[nn.Module, Tensor, Tensor, ...], Losses]
+"""What a net is trained for: its losses on a :data:`~deblur_cli.trainer.sources.Batch`. Who is given kernels too takes a third
+tensor."""
 
 
 class Learner:
@@ -67,13 +65,13 @@ class Learner:
         """How many numbers are trained."""
         return sum(parameter.numel() for parameter in self._trained)
 
-    def step(self, blurred: Tensor, sharp: Tensor, step: int) -> None:
+    def step(self, batch: Batch, step: int) -> None:
         """Take the step number ``step`` (from 0); a step without a finite gradient changes nothing but the count."""
         for group in self._optimiser.param_groups:
             group["lr"] = self._plan.rate_at(step) * group["factor"]
         half = HALF.get(self._plan.precision)
         with torch.autocast(self._device.type, half or torch.bfloat16, enabled=half is not None):
-            losses = self._losses_of(blurred, sharp)
+            losses = self._losses_of(*batch)
         self._scaler.scale(losses["total"]).backward()
         if self._scaler.is_enabled():
             self._scaler.unscale_(self._optimiser)
@@ -179,9 +177,9 @@ class _Graded(nn.Module):
         self.net = net
         self._objective: Sequence[Objective] = (objective,)  # in a tuple: a frozen teacher is no part of this module
 
-    def forward(self, blurred: Tensor, sharp: Tensor) -> dict[str, Tensor]:
+    def forward(self, *batch: Tensor) -> dict[str, Tensor]:
         """``total`` first, then every term."""
-        losses = self._objective[0](self.net, blurred, sharp)
+        losses = self._objective[0](self.net, *batch)
         return {"total": losses.total, **losses.terms}
 
 
@@ -203,6 +201,7 @@ def _optimiser(groups: list[dict[str, Any]], plan: Plan) -> Any:
 
 def _compile(net: nn.Module) -> None:
     net.compile()
-    with_prior = getattr(net, "forward_with_prior", None)
-    if with_prior is not None:
-        net.__dict__["forward_with_prior"] = torch.compile(with_prior)
+    for name in ("forward_with_prior", "forward_with_motion"):
+        also = getattr(net, name, None)
+        if also is not None:
+            net.__dict__[name] = torch.compile(also)

@@ -205,7 +205,7 @@ class _Run:
         pair = feed.take(lambda: self.crew.size == 1 and bool(self.spell.reason))
         if pair is None:
             return
-        self.learner.step(*pair, self.step)
+        self.learner.step(pair, self.step)
         self.step += 1
         finished = self.step == self.plan.steps
         if finished or self.step % self.plan.log_every == 0:

@@ -14,7 +14,7 @@ from deblur_cli.nets.motion_prior import MotionPrior
 from deblur_cli.pixels import shaking
 from deblur_cli.trainer import sources
 from deblur_cli.trainer.crew import Crew
-from deblur_cli.trainer.sources import PairSource
+from deblur_cli.trainer.sources import Batch, PairSource
 from deblur_cli.trainer.validation import View
 
 _SHAKES = 8
@@ -58,16 +58,16 @@ class ShakenPhotos:
         blurred = shaking.photograph(sharp, paths, self._recipe, lot, soft=soft)
         return shaking.intrude(blurred, kernels, self._recipe, lot, cell=CELL)
 
-    def pairs(self, step: int) -> tuple[Tensor, Tensor]:
-        """Blurred crops and the same sharp, where the recipe has them lie: (N, 3, crop, crop) float32 in [0, 1] each."""
+    def pairs(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Blurred crops; the same sharp, where the recipe has them lie; and their kernels, as :meth:`batch` tells them."""
         sharp, paths, soft, lot = self._drawn(step)
+        kernels = shaking.even_kernels(paths, self._radius, soft).to(self._device)
         if self._recipe.sharp_at == "middle":
             paths = paths - paths[:, paths.shape[1] // 2, None]
         blurred = shaking.photograph(sharp, paths, self._recipe, lot, soft=soft)
         inner = sharp[:, :, shaking.MARGIN : -shaking.MARGIN, shaking.MARGIN : -shaking.MARGIN]
-        nothing = blurred.new_zeros(len(blurred), 1)
-        mixed, _ = shaking.intrude(torch.cat([blurred, inner], dim=1), nothing, self._recipe, lot, cell=CELL)
-        return mixed[:, :3], mixed[:, 3:]
+        mixed, cells = shaking.intrude(torch.cat([blurred, inner], dim=1), kernels, self._recipe, lot, cell=CELL)
+        return mixed[:, :3], mixed[:, 3:], cells
 
     def _drawn(self, step: int) -> tuple[Tensor, Tensor, Tensor | None, torch.Generator]:
         """Sharp squares, the paths along which they move, how their points are spread, and the chance that is left."""
@@ -101,21 +101,22 @@ class PartlyShaken:
     A shaken batch is made many times faster than one of scenes and is never used twice; scenes turn, tilt and have depth.
     """
 
-    def __init__(self, scenes: PairSource, shaken: ShakenPhotos, *, share: float) -> None:
+    def __init__(self, scenes: PairSource, shaken: ShakenPhotos, *, share: float, kernels_too: bool = False) -> None:
         self.threads = scenes.threads
         self.on_device = scenes.on_device
         self._scenes = scenes
         self._shaken = shaken
+        self._told = 3 if kernels_too else 2
         # Exactly, so that no rounding takes one batch of scenes twice or leaves one out.
         self._rest = 1 - Fraction(str(share))
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Blurred and sharp crops, (N, 3, crop, crop) each: a pure function of the seed and the step.
+    def batch(self, step: int) -> Batch:
+        """A batch, with its kernels if it is shaken and they are wanted: a pure function of the seed and the step.
 
         Scenes are counted by themselves, evenly among the steps: a pool of them is renewed at its own pace.
         """
         before, after = (int(self._rest * count) for count in (step, step + 1))
-        return self._scenes.batch(before) if after > before else self._shaken.pairs(step)
+        return self._scenes.batch(before) if after > before else self._shaken.pairs(step)[: self._told]
 
     def close(self) -> None:
         """End the workers."""
@@ -132,7 +133,7 @@ class Pictured:
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Blurred crops, and beside each that of its middle, white where most light fell, (N, 3, crop, crop) in [0, 1] both."""
-        blurred, cells = self._source.batch(step)
+        blurred, cells, *_ = self._source.batch(step)
         kernels = cells[:, cells.shape[1] // 2, cells.shape[2] // 2]
         half = kernels.clone()
         half[:, :-1] /= 2

@@ -26,6 +26,11 @@ _KERNEL = 4
 """Streams of chance that never meet."""
 
 
+Batch = tuple[Tensor, ...]
+"""Blurred and sharp, (N, 3, crop, crop) float32 in [0, 1] each; and third, where they are known and wanted, the even kernels of
+the cells, (N, h, w, half)."""
+
+
 class PairSource(Protocol):
     """Pairs of blurred and sharp crops, a batch per step."""
 
@@ -34,8 +39,8 @@ class PairSource(Protocol):
     on_device: bool
     """The batches are on the training device already."""
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Blurred and sharp, (N, 3, crop, crop) float32 in [0, 1], of this process's share of the batch."""
+    def batch(self, step: int) -> Batch:
+        """This process's share of the batch."""
         ...
 
     def close(self) -> None:

@@ -40,7 +40,7 @@ def test_a_prior_gets_to_know_what_is_usual(photographs: Path) -> None:
 def test_the_loss_falls_and_is_nothing_for_who_knows_the_truth(photographs: Path) -> None:
     torch.manual_seed(0)
     source = source_of(photographs, range(8))
-    prior, aim = MotionPrior(TINY), MotionObjective(RADIUS)
+    prior, aim = MotionPrior(TINY), MotionObjective()
     acquaint(prior, source, 2)
     pair = source.batch(0)
 
@@ -73,10 +73,10 @@ def test_losses_are_exact_under_autocast(photographs: Path) -> None:
     motion = MotionPrior(TINY)(blurred)
     prior_of_truth = replace(motion, kernels=motion.kernels.detach())
     torch.manual_seed(1)
-    exact = MotionObjective(RADIUS)(Found(), blurred, kernels).total
+    exact = MotionObjective()(Found(), blurred, kernels).total
     torch.manual_seed(1)
     with torch.autocast("cpu", torch.bfloat16):
-        found = MotionObjective(RADIUS)(Found(), blurred, kernels).total
+        found = MotionObjective()(Found(), blurred, kernels).total
     assert torch.equal(exact, found)
 
 
