@@ -79,7 +79,7 @@ def run(options: DistillMotionOptions, *, started: float | None = None) -> Itera
             objective=aim,
             plan=plan,
             out=Path(options.out),
-            label=_label(options, config, data),
+            label=_label(options, config, data, begun),
             crew=crew,
             validation=Insight(views, recipe, radius=config.radius, crew=crew) if views else None,
             resume=options.resume,
@@ -131,12 +131,14 @@ def _views(data: Data) -> list[View]:
     return views
 
 
-def _label(options: DistillMotionOptions, config: MotionConfig, data: Data) -> checkpoint.Label:
+def _label(
+    options: DistillMotionOptions, config: MotionConfig, data: Data, begun: checkpoint.Checkpoint | None
+) -> checkpoint.Label:
     return checkpoint.Label(
         kind="prior",
         net="motion",
         config=nets.to_mapping(config),
         made_with=words.made_with("distill-motion", options),
-        licence="that of whoever trained it",
+        licence=begun.label.licence if begun else "that of whoever trained it",
         trained_on=data.title,
     )

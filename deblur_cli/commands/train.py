@@ -141,7 +141,8 @@ def _begin(options: TrainOptions, name: str, config: Any, crop: int, crew: Crew)
         tutor=None if tutor is None else tutor.net,
         truth=options.motion_truth,
     )
-    used = [each.licence for each in (None if found is None else found.label, tutor) if each is not None]
+    labels = [each.label for each in (found, prior, motion) if each is not None]
+    used = [each.licence for each in (*labels, tutor) if each is not None]
     return _Begun(net=net, objective=aim, rate_of=_rate_of(options, net, brought), licence=_licence(options, used))
 
 

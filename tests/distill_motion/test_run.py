@@ -153,6 +153,19 @@ def test_a_run_goes_on_from_the_motion_prior_of_a_net(options: DistillMotionOpti
     assert not torch.equal(again.tensors["conv1.weight"], whole.tensors["conv1.weight"])
 
 
+def test_the_licence_of_a_net_goes_with_its_motion_prior(options: DistillMotionOptions) -> None:
+    said = one_step(options)
+    list(train.run(said))
+    path = Path(said.out) / "last.safetensors"
+    net = checkpoint.load(path)
+    checkpoint.save(replace(net, label=replace(net.label, licence="CC BY-NC 4.0")), path)
+    list(distill_motion.run(replace(options, motion_weights=str(path), val_count=0, steps=1)))
+    other = replace(said, motion_weights=str(path), out=f"{options.out}-2")
+    list(train.run(other))
+    for out in (options.out, other.out):
+        assert checkpoint.read_label(Path(out) / "last.safetensors").licence == "CC BY-NC 4.0"
+
+
 def test_a_net_takes_the_size_of_the_motion_prior(
     options: DistillMotionOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
