@@ -18,7 +18,7 @@ from deblur_cli.files import teachers
 from deblur_cli.nets import teacher as teaching
 from deblur_cli.nets import vgg
 from deblur_cli.nets.bdirnet import Distilled
-from deblur_cli.nets.motion import WAVES, radius_of, transfer
+from deblur_cli.nets.motion import WAVES, Motion, radius_of, transfer, waves_seen
 from deblur_cli.nets.motion_unet import Told
 from deblur_cli.nets.prior import PriorMaps
 from deblur_cli.nets.teacher import Teacher
@@ -32,6 +32,8 @@ _TEACHERS: Mapping[tuple[int, ...], str] = {(76, 76, 152): "asl:tresnet_l", (16,
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _FINEST = 0.4
 """Cycles per pixel: of finer waves even a short movement leaves nothing."""
+_TINY = 1e-6
+"""Added below a root, whose slope at 0 has no end."""
 _MORE = 100
 """Waves anywhere below it that each step looks at."""
 
@@ -100,7 +102,7 @@ class DeblurObjective:
             net: with ``forward_with_prior`` where there is a teacher, and ``forward_with_motion`` where there is a truth.
             blurred: (N, 3, H, W) in [0, 1].
             sharp: the same.
-            kernels: (N, h, w, half), the true kernels of the cells, where they are known.
+            kernels: (N, h, w, 2, half), the even and the odd parts of the true kernels of the cells, where they are known.
 
         Returns:
             The terms ``reconstruction``, ``perceptual``, ``prior`` and ``motion``, those that there are, and those of the net's
@@ -135,7 +137,7 @@ class DeblurObjective:
         if motion is not None:
             terms["motion"] = total.new_zeros(())
             if kernels is not None:
-                terms["motion"] = self._movement(motion.kernels, kernels).total
+                terms["motion"] = self._movement(motion, *kernels.unbind(-2)).total
             total = total + self._truth * terms["motion"]
         return restored, maps, terms, total
 
@@ -195,7 +197,7 @@ class DistillObjective:
 
 
 class Movement:
-    """How far even kernels are from the true ones: the distance of their transfer functions.
+    """How far kernels are from the true ones: the distance of their transfer functions.
 
     It is taken at the sixty waves of :func:`deblur_cli.nets.motion.transfer` and at a hundred more, others at each step: a
     kernel that is right at the sixty alone may be anything between them.
@@ -205,21 +207,41 @@ class Movement:
         grid = torch.cartesian_prod(torch.fft.fftfreq(64), torch.fft.rfftfreq(64))
         self._waves = grid[grid.norm(dim=1) < _FINEST]
 
-    def __call__(self, found: Tensor, true: Tensor) -> Losses:
-        """Compare ``found``, (N, h, w, half), with ``true``, the same of any radius.
+    def __call__(self, found: Motion, even: Tensor, odd: Tensor | None = None) -> Losses:
+        """Compare ``found`` with the ``even`` parts of the true kernels, and with the ``odd`` ones where both are known.
+
+        Args:
+            found: the kernels of cells, (N, h, w, half).
+            even: the same of any radius.
+            odd: likewise.
 
         Returns:
             The terms ``transfer``, at the sixty waves, and ``anywhere``, at the others; the loss is the mean over all.
         """
+        kernels = found.kernels
         # By torch's own chance, which a run keeps with its state: a resumed one draws what it would have drawn.
-        waves = self._waves[torch.randint(len(self._waves), (_MORE,))].to(found.device)
-        with torch.autocast(found.device.type, enabled=False):
-            fixed = (transfer(found) - transfer(true)).abs().mean()
-            there, here = (each.float() @ shaking.cosines(radius_of(each), waves) for each in (found, true))
-            more = (there - here).abs().mean()
+        waves = self._waves[torch.randint(len(self._waves), (_MORE,))].to(kernels.device)
+        with torch.autocast(kernels.device.type, enabled=False):
+            apart = transfer(kernels) - transfer(even)
+            there, here = (each.float() @ shaking.cosines(radius_of(each), waves) for each in (kernels, even))
+            further = there - here
+            if odd is None or found.odd is None:
+                fixed, more = apart.abs().mean(), further.abs().mean()
+            else:
+                sixty = waves_seen(kernels.device)
+                fixed, more = (
+                    (real.square() + _leaning(found.odd, odd, at).square() + _TINY).sqrt().mean()
+                    for real, at in ((apart, sixty), (further, waves))
+                )
         share = _MORE / (_MORE + WAVES)
         terms = {"transfer": fixed.detach(), "anywhere": more.detach()}
         return Losses(torch.lerp(fixed, more, share), terms)
+
+
+def _leaning(found: Tensor, true: Tensor, waves: Tensor) -> Tensor:
+    """How far the imaginary parts of transfer functions are apart, of odd kernels (..., half) of any radii."""
+    there, here = (each.float() @ shaking.sines(radius_of(each), waves) for each in (found, true))
+    return there - here
 
 
 class MotionObjective:
@@ -236,7 +258,7 @@ class MotionObjective:
             blurred: (N, 3, H, W) in [0, 1].
             sharp: what stands here in the place of sharp images: (N, h, w, half), the true kernels of the cells.
         """
-        return self._movement(net(blurred).kernels, sharp)
+        return self._movement(net(blurred), sharp)
 
 
 def teacher_for(widths: Sequence[int]) -> str:

@@ -19,7 +19,7 @@ from deblur_cli.nets.wiener import exactly
 _STEP = NODE // 2
 _SIDE = 2 * _STEP
 """Sides of the windows. All is sought in the image at half its size: it has less noise there, and a quarter of the pixels."""
-_REACH = 12
+REACH = 12
 """How far to either side of its middle a movement is looked for: 24 px of the image."""
 _POOLS = (3, 5)
 """Over how many windows, across and down, the evidence is gathered."""
@@ -50,13 +50,13 @@ def evidence(image: Tensor, guess: Tensor) -> Tensor:
         strong the edges are, as a logarithm; and which share of what was found is no noise.
     """
     image, guess = (F.avg_pool2d(each.float(), 2) for each in (image, guess))
-    found, wanted = (_spectra(slopes) for slopes in (_strong(_slopes(_shocked(guess))), _slopes(image)))
-    product = _products(found, wanted)
+    found, wanted = (window_spectra(each) for each in (strong(slopes_of(shocked(guess))), slopes_of(image)))
+    both = products(found, wanted)
     with exactly(image.device.type):
-        return torch.cat([_told(_gathered(product, extent)) for extent in _POOLS], dim=-1)
+        return torch.cat([_told(gather(both, extent)) for extent in _POOLS], dim=-1)
 
 
-def _shocked(image: Tensor) -> Tensor:
+def shocked(image: Tensor) -> Tensor:
     """``image`` with its slopes made steps: bright grows where the image bends down, dark where it bends up."""
     for _ in range(_ROUNDS):
         wide = F.pad(image, (1, 1, 1, 1), mode="replicate")
@@ -70,14 +70,14 @@ def _shocked(image: Tensor) -> Tensor:
     return image
 
 
-def _slopes(image: Tensor) -> Tensor:
+def slopes_of(image: Tensor) -> Tensor:
     """(N, 1, H, W) to its slopes across and down, (N, 2, H, W)."""
     across = F.pad(image[..., 1:] - image[..., :-1], (0, 1))
     down = F.pad(image[..., 1:, :] - image[..., :-1, :], (0, 0, 0, 1))
     return torch.cat([across, down], dim=1)
 
 
-def _strong(slopes: Tensor) -> Tensor:
+def strong(slopes: Tensor) -> Tensor:
     """``slopes`` where they are steeper than is usual around them; elsewhere 0."""
     steep = slopes.square().sum(1, keepdim=True).sqrt()
     usual = F.avg_pool2d(F.pad(F.avg_pool2d(steep, _STEP), (1, 1, 1, 1), mode="replicate"), 3, 1)
@@ -85,14 +85,14 @@ def _strong(slopes: Tensor) -> Tensor:
     return slopes * (steep > _STRONG * usual)
 
 
-def _spectra(slopes: Tensor) -> Tensor:
+def window_spectra(slopes: Tensor) -> Tensor:
     """Of windows around the corners of a grid of 32 px: (N, 2, h + 1, w + 1, 64, 33)."""
     # 31 reflected and one repeated pixel: an image of 32 px has no more to reflect.
     wide = F.pad(F.pad(slopes, (_STEP - 1,) * 4, mode="reflect"), (1,) * 4, mode="replicate")
     return torch.fft.rfft2(cut(wide, _STEP) * bell(_STEP, slopes).sqrt())
 
 
-def _products(found: Tensor, wanted: Tensor) -> Tensor:
+def products(found: Tensor, wanted: Tensor) -> Tensor:
     """Of the spectra of both slopes: the real and the imaginary part of found* wanted, and |found|^2, (N, 3, ...)."""
     # By real numbers that lie side by side: complex ones cannot be exported, and every other number takes twice the time.
     real, imaginary = (each.contiguous() for each in torch.view_as_real(found).unbind(-1))
@@ -101,7 +101,7 @@ def _products(found: Tensor, wanted: Tensor) -> Tensor:
     return torch.stack([each[:, 0] + each[:, 1] for each in (even, odd, real.square() + imaginary.square())], dim=1)
 
 
-def _gathered(windows: Tensor, extent: int) -> Tensor:
+def gather(windows: Tensor, extent: int) -> Tensor:
     """The mean over ``extent`` x ``extent`` windows around each, of (N, 3, h, w, 64, 33)."""
     counts = torch.ones(windows.shape[2:4], device=windows.device)[:, :, None, None]
     total = windows
@@ -122,7 +122,7 @@ def _told(gathered: Tensor) -> Tensor:
     """(N, 3, h + 1, w + 1, 64, 33) to what is told of the places between: (N, h, w, 563)."""
     power = gathered[:, 2]
     mean = power.mean((-1, -2), keepdim=True)
-    kernels = _kernels(gathered[:, :2] / (power + _DOUBT * mean + 1e-6)[:, None])
+    kernels = kernels_of(gathered[:, :2] / (power + _DOUBT * mean + 1e-6)[:, None])
     kept = kernels.clamp_min(0)
     kept = kept * (kept >= _FAINT * kept.amax((-1, -2), keepdim=True))
     weight = kept.sum((-1, -2), keepdim=True)
@@ -136,9 +136,9 @@ def _turns(places: Tensor, waves: Tensor) -> Tensor:
     return 2 * math.pi * places[..., None] * waves
 
 
-def _kernels(response: Tensor) -> Tensor:
+def kernels_of(response: Tensor) -> Tensor:
     """Transfer functions (N, 2, h, w, 64, 33) to the kernels that have them: (N, h, w, 25, 25)."""
-    there = torch.arange(-_REACH, _REACH + 1, device=response.device, dtype=torch.float32)
+    there = torch.arange(-REACH, REACH + 1, device=response.device, dtype=torch.float32)
     down = _turns(there, torch.arange(_SIDE, device=response.device) / _SIDE)
     across = _turns(there, torch.arange(_STEP + 1, device=response.device) / _SIDE).T
     both = torch.full((_STEP + 1, 1), 2.0, device=response.device)
@@ -151,7 +151,7 @@ def _kernels(response: Tensor) -> Tensor:
 
 def _centred(kernels: Tensor) -> Tensor:
     """The real part of the transfer functions of (N, h, w, 25, 25) about their means: (N, h, w, 33, 17)."""
-    there = torch.arange(-_REACH, _REACH + 1, device=kernels.device, dtype=torch.float32)
+    there = torch.arange(-REACH, REACH + 1, device=kernels.device, dtype=torch.float32)
     middle_down = (kernels.sum(-1) * there).sum(-1, keepdim=True)
     middle_across = (kernels.sum(-2) * there).sum(-1, keepdim=True)
     waves = torch.arange(-_WAVES // 2, _WAVES // 2 + 1, device=kernels.device) / _WAVES

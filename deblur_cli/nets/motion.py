@@ -68,6 +68,9 @@ class Motion:
     """(N, h, w, guesses): what each first guess takes for noise, as a share of the signal."""
     features: Tensor
     """(N, h, w, width): what else was seen."""
+    odd: Tensor | None = None
+    """(N, h, w, half): the odd part of the kernels, where it is known: of each place of that half of the plane, by how much
+    more it weighs than its mirror image; of the middle 0."""
 
 
 def half_plane(radius: int) -> int:
@@ -102,15 +105,20 @@ def transfer(kernels: Tensor) -> Tensor:
         (..., 60), from 1 (kept) to below 0 (turned over).
     """
     radius = radius_of(kernels)
+    there = torch.arange(-radius, radius + 1, device=kernels.device, dtype=torch.float32)
+    y, x = torch.meshgrid(there, there, indexing="ij")
+    places = torch.stack([y.flatten(), x.flatten()])[:, : kernels.shape[-1]]
+    return kernels.float() @ torch.cos(2 * math.pi * waves_seen(kernels.device) @ places).T
+
+
+def waves_seen(device: torch.device) -> Tensor:
+    """(60, 2): the waves that :func:`transfer` looks at, y and x in cycles per pixel."""
     waves = [
         (length * math.sin(math.pi * turn / DIRECTIONS), length * math.cos(math.pi * turn / DIRECTIONS))
         for length in _RADII
         for turn in range(DIRECTIONS)
     ]
-    there = torch.arange(-radius, radius + 1, device=kernels.device, dtype=torch.float32)
-    y, x = torch.meshgrid(there, there, indexing="ij")
-    places = torch.stack([y.flatten(), x.flatten()])[:, : kernels.shape[-1]]
-    return kernels.float() @ torch.cos(2 * math.pi * torch.tensor(waves, device=kernels.device) @ places).T
+    return torch.tensor(waves, device=device)
 
 
 def bell(half: int, like: Tensor) -> Tensor:

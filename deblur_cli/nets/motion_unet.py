@@ -18,6 +18,7 @@ from deblur_cli.nets.blocks import ResidualBlock, run_chain
 from deblur_cli.nets.embedding import PriorEmbedding
 from deblur_cli.nets.motion import NODE, WAVES, Motion, MotionConfig, transfer
 from deblur_cli.nets.motion_prior import MotionPrior
+from deblur_cli.nets.phases import PhasePrior
 from deblur_cli.nets.prior import PriorConfig, PriorMaps, SemanticPrior
 from deblur_cli.nets.steering import steered
 from deblur_cli.nets.unet import UNet, UNetConfig
@@ -38,6 +39,8 @@ class MotionUNetConfig:
     """The motion prior."""
     prior: PriorConfig | None = None
     """The semantic prior that guides the decoder; None is the net without it."""
+    phases: bool = False
+    """Whether the image is restored at half its size first, to tell the odd part of its kernels by."""
 
     def __post_init__(self) -> None:
         UNetConfig(width=self.width, blocks=self.blocks, stem=self.stem)
@@ -49,12 +52,14 @@ class MotionUNetConfig:
 
     @property
     def multiple_of(self) -> int:
-        """Height and width must be multiples of this, in pixels: the grid on which movement is seen."""
-        return max(NODE, self.unet.multiple_of)
+        """Height and width must be multiples of this, in pixels: the grid on which movement is seen, at half the size too."""
+        return max(NODE, self.unet.multiple_of) * (2 if self.phases else 1)
 
     @property
     def overlap(self) -> int:
         """Pixels that neighbouring tiles share, so that the seam cannot be seen: measured, see ``tests/bench_tiling.py``."""
+        if self.phases:
+            return 640
         return 320 if self.motion.looks == 1 else 448
 
     @property
@@ -140,6 +145,7 @@ class MotionUNet(nn.Module):
         nn.init.zeros_(self.look.weight)
         self.motion = MotionPrior(config.motion)
         self.tell = nn.Linear(WAVES + config.motion.width, config.motion.steer)
+        self.phases = PhasePrior(config.motion) if config.phases else None
         # The semantic prior comes last, so that the same seed gives the rest the weights of the net without it.
         widths = (config.width, 2 * config.width, 4 * config.width)
         self.prior = None if config.prior is None else SemanticPrior(config.prior, stem=config.stem)
@@ -154,11 +160,7 @@ class MotionUNet(nn.Module):
         Returns:
             One restored image, (N, 3, H, W) in the dtype of ``blurred``.
         """
-        image, movement, entered = self._begin(blurred, self.motion(blurred))
-        embedded: list[Tensor] = []
-        if self.prior is not None and self.embed is not None:
-            embedded = self.embed(self.prior(image).f_pri)
-        return self._steered(blurred, entered, movement, embedded)
+        return self._restored(blurred, self._moved(blurred))
 
     def forward_with_prior(self, blurred: Tensor) -> tuple[tuple[Tensor, ...], PriorMaps]:
         """Restore ``blurred`` as :meth:`forward` does, and show the prior's maps too, for the distillation loss."""
@@ -169,11 +171,31 @@ class MotionUNet(nn.Module):
 
     def forward_with_motion(self, blurred: Tensor) -> Told:
         """Restore ``blurred`` as :meth:`forward` does, and show what the priors said."""
-        motion: Motion = self.motion(blurred)
+        motion = self._moved(blurred)
         image, movement, entered = self._begin(blurred, motion)
         maps: PriorMaps | None = None if self.prior is None else self.prior(image)
         embedded = [] if self.embed is None or maps is None else self.embed(maps.f_pri)
         return Told(self._steered(blurred, entered, movement, embedded), maps, motion)
+
+    def _moved(self, blurred: Tensor) -> Motion:
+        """How ``blurred`` moved, the odd part of the kernels too where the net sees it."""
+        motion: Motion = self.motion(blurred)
+        if self.phases is None:
+            return motion
+        # Nothing is learnt by this way: an image that is restored well is what all else is trained for.
+        with torch.no_grad():
+            small = F.avg_pool2d(blurred, 2)
+            restored = self._restored(small, self.motion(small))[0]
+        grey, sharper = (image.mean(1, keepdim=True) for image in (small, restored))
+        return self.phases(grey, sharper, motion)
+
+    def _restored(self, blurred: Tensor, motion: Motion) -> tuple[Tensor, ...]:
+        """One restored image, of one that moved so."""
+        image, movement, entered = self._begin(blurred, motion)
+        embedded: list[Tensor] = []
+        if self.prior is not None and self.embed is not None:
+            embedded = self.embed(self.prior(image).f_pri)
+        return self._steered(blurred, entered, movement, embedded)
 
     def _begin(self, blurred: Tensor, motion: Motion) -> tuple[Tensor, Tensor, list[Tensor]]:
         """The image in the dtype of the weights, what is known of the movement, and the first features.

@@ -81,12 +81,16 @@ class _Plan:
 
     kernels: Tensor
     """(N, h + 1, w + 1, half): of the windows."""
+    odd: Tensor | None
+    """The same of their odd part."""
     noise: Tensor
     """(guesses, N, h + 1, w + 1, 1)."""
     across: Tensor
     """(2 radius + 1, 2 * 65): waves along the rows of a kernel, cosines and then sines."""
     down: Tensor
     """(2 (radius + 1), 128): waves along the columns of its upper half, a cosine and a sine of each row."""
+    odd_down: Tensor
+    """The same for an odd part, whose waves are sines."""
     doubt: Tensor
     """(65, 1, 1, 1, 128): what noise is multiplied by at each frequency, across and down."""
     bell: Tensor
@@ -102,32 +106,40 @@ class _Plan:
         wide, high = 2 * math.pi * there * turns[: NODE + 1], 2 * math.pi * there[: radius + 1] * turns
         return cls(
             kernels=kernels,
+            odd=None if motion.odd is None else _at_nodes(motion.odd),
             noise=noise.movedim(-1, 0)[..., None],
             across=torch.cat([wide.cos(), wide.sin()], dim=1),
             down=torch.stack([high.cos(), -high.sin()], dim=1).flatten(0, 1),
+            odd_down=torch.stack([high.sin(), high.cos()], dim=1).flatten(0, 1),
             doubt=(0.05 + 20 * (fine[: NODE + 1, None].square() + fine.square()))[:, None, None, None],
             bell=torch.sin(math.pi * turns),
         )
 
     def filters(self, top: int, bottom: int, *, mean: bool) -> list[Tensor]:
         """Of rows ``top`` to ``bottom`` of windows: (65, N, rows, w + 1, 128) per guess, less 1; complex, which is quicker."""
-        response = self._response(self.kernels[:, top:bottom])
-        power = response.square()
+        even = self._waves(self.kernels[:, top:bottom], self.down)
+        odd = None if self.odd is None else self._waves(self.odd[:, top:bottom], self.odd_down)
+        power = even.square() if odd is None else even.square() + odd.square()
         found: list[Tensor] = []
+        turning: list[Tensor] = []
         for each in self.noise[:, :, top:bottom]:
-            wiener = (response * (1 + 0.05 * each)).div(power + each * self.doubt)
-            found.append(wiener - 1)
+            strength = (1 + 0.05 * each) / (power + each * self.doubt)
+            found.append(even * strength - 1)
+            if odd is not None:
+                turning.append(odd * strength)
         if mean:  # the mean of what filters make is what the mean of the filters makes
-            found = [sum(found[1:], start=found[0]) / len(found)]
-        return [each.to(torch.complex64) for each in found]
+            found, turning = ([sum(each[1:], start=each[0]) / len(each)] if each else each for each in (found, turning))
+        if not turning:
+            return [each.to(torch.complex64) for each in found]
+        return [torch.complex(each, turn) for each, turn in zip(found, turning, strict=True)]
 
-    def _response(self, kernels: Tensor) -> Tensor:
-        """The transfer functions of even kernels (..., half) at the frequencies of a window: (65, ..., 128)."""
+    def _waves(self, kernels: Tensor, down: Tensor) -> Tensor:
+        """Kernels (..., half), or their odd parts, at the frequencies of a window: (65, ..., 128), cosines or sines."""
         radius = radius_of(kernels)
         rows = F.pad(kernels, (0, radius)).unflatten(-1, (radius + 1, 2 * radius + 1))
         with exactly(kernels.device.type):
             waves = (rows @ self.across).unflatten(-1, (2, NODE + 1)).flatten(-3, -2)
-            return waves.movedim(-1, 0) @ self.down
+            return waves.movedim(-1, 0) @ down
 
 
 def exactly(device: str) -> AbstractContextManager[object]:

@@ -148,9 +148,35 @@ def even_kernels(paths: Tensor, radius: int, soft: Tensor | None = None) -> Tens
         (N, half): the weights of the upper half of the plane, row by row, each with that of its mirror image, and last of its
         middle. They add up to 1.
     """
-    side = 2 * radius + 1
     # A path and its mirror image at the origin: their mean is even.
-    there = torch.cat([paths, -paths], dim=1).clamp(-radius, radius) + radius
+    plane = _plane(torch.cat([paths, -paths], dim=1), radius, soft)
+    half = plane[:, : plane.shape[1] // 2 + 1].clone()
+    half[:, :-1] *= 2
+    return half / half.sum(1, keepdim=True)
+
+
+def odd_kernels(paths: Tensor, radius: int, soft: Tensor | None = None) -> Tensor:
+    """The odd part of each path's kernel, folded as :func:`even_kernels` folds its even part.
+
+    Args:
+        paths: as there.
+        radius: likewise.
+        soft: likewise.
+
+    Returns:
+        (N, half): of each place by how much more it weighs than its mirror image; 0 in the middle. A pixel that looks to the
+        left gets what lies there: the kernel that the image is convolved with has its weight on the right.
+    """
+    plane = _plane(-paths, radius, soft)
+    ahead = plane[:, : plane.shape[1] // 2 + 1]
+    behind = plane.flip(1)[:, : plane.shape[1] // 2 + 1]
+    return (ahead - behind) / plane.sum(1, keepdim=True)
+
+
+def _plane(paths: Tensor, radius: int, soft: Tensor | None) -> Tensor:
+    """(N, side * side): how long each path dwells where, about the origin, rows from above."""
+    side = 2 * radius + 1
+    there = paths.clamp(-radius, radius) + radius
     corner = there.floor().clamp_max(side - 2)
     across, down = (there - corner).unbind(-1)
     left, top = corner.long().unbind(-1)
@@ -164,9 +190,7 @@ def even_kernels(paths: Tensor, radius: int, soft: Tensor | None = None) -> Tens
         waves = torch.fft.rfft2(plane.view(-1, side, side), s=(wide, wide)) * left_of
         # What went over the left and upper borders has come back at the others, which are cut off.
         plane = torch.fft.irfft2(waves, s=(wide, wide))[:, :side, :side].clamp_min(0).flatten(1)
-    half = plane[:, : side * side // 2 + 1].clone()
-    half[:, :-1] *= 2
-    return half / half.sum(1, keepdim=True)
+    return plane
 
 
 def cosines(radius: int, waves: Tensor) -> Tensor:
@@ -176,10 +200,20 @@ def cosines(radius: int, waves: Tensor) -> Tensor:
         radius: of the kernels, in pixels.
         waves: (F, 2), y and x in cycles per pixel.
     """
+    return torch.cos(_turns(radius, waves)).T
+
+
+def sines(radius: int, waves: Tensor) -> Tensor:
+    """(half, F): the same for folded odd kernels, whose transfer function is imaginary: what it takes is its negative."""
+    return torch.sin(_turns(radius, waves)).T
+
+
+def _turns(radius: int, waves: Tensor) -> Tensor:
+    """(F, half): how far each wave has turned at each place of the upper half of a plane."""
     there = torch.arange(-radius, radius + 1, device=waves.device, dtype=waves.dtype)
     y, x = torch.meshgrid(there, there, indexing="ij")
     places = torch.stack([y.flatten(), x.flatten()])[:, : (2 * radius + 1) ** 2 // 2 + 1]
-    return torch.cos(2 * math.pi * waves @ places).T
+    return 2 * math.pi * waves @ places
 
 
 def expose(image: Tensor, paths: Tensor, soft: Tensor | None = None) -> Tensor:
@@ -264,14 +298,14 @@ def intrude(
 
     Args:
         blurred: (N, 3, H, W), H and W multiples of ``cell``.
-        kernels: (N, half), of each crop.
+        kernels: (N, ..., half), of each crop.
         recipe: how many.
         generator: a CPU generator; the only source of chance.
         cell: pixels that share a kernel.
 
     Returns:
-        The crops, (N, 3, H, W), and the kernels of their cells, (N, H / cell, W / cell, half): where an oval covers a part of a
-        cell, that part of its kernel is the oval's.
+        The crops, (N, 3, H, W), and the kernels of their cells, (N, H / cell, W / cell, ..., half): where an oval covers a
+        part of a cell, that part of its kernel is the oval's.
     """
     count, _, height, width = blurred.shape
     lots = torch.rand(count, 6, generator=generator)
@@ -291,5 +325,5 @@ def intrude(
     cover = (inside / _SOFT + 0.5).clamp(0, 1) * (lots[:, 0] < recipe.objects)[:, None, None]
     cover = cover[:, None].to(blurred.device)
     mixed = torch.lerp(blurred, blurred.roll(1, 0), cover)
-    shares = F.avg_pool2d(cover, cell).permute(0, 2, 3, 1)
+    shares = F.avg_pool2d(cover, cell)[:, 0].view(count, height // cell, width // cell, *[1] * (kernels.dim() - 1))
     return mixed, torch.lerp(kernels[:, None, None], kernels.roll(1, 0)[:, None, None], shares)

@@ -59,9 +59,13 @@ class ShakenPhotos:
         return shaking.intrude(blurred, kernels, self._recipe, lot, cell=CELL)
 
     def pairs(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Blurred crops; the same sharp, where the recipe has them lie; and their kernels, as :meth:`batch` tells them."""
+        """Blurred crops; the same sharp, where the recipe has them lie; and the kernels of their cells.
+
+        Those are (N, h, w, 2, half): the even parts about the mean of the movement, and the odd ones.
+        """
         sharp, paths, soft, lot = self._drawn(step)
-        kernels = shaking.even_kernels(paths, self._radius, soft).to(self._device)
+        parts = [of(paths, self._radius, soft) for of in (shaking.even_kernels, shaking.odd_kernels)]
+        kernels = torch.stack(parts, dim=1).to(self._device)
         if self._recipe.sharp_at == "middle":
             paths = paths - paths[:, paths.shape[1] // 2, None]
         blurred = shaking.photograph(sharp, paths, self._recipe, lot, soft=soft)

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from small_motion import RADIUS, TINY, one_step, only, source_of
+from torch import Tensor
 
 from deblur_cli.commands import train
 from deblur_cli.errors import UsageError
 from deblur_cli.files import checkpoint
+from deblur_cli.nets.motion import Motion
 from deblur_cli.nets.motion_unet import MotionUNet, MotionUNetConfig
 from deblur_cli.nets.prior import PriorConfig
 from deblur_cli.objective import DeblurObjective, Movement
@@ -25,9 +27,17 @@ def net_of(**dials: object) -> MotionUNet:
     return MotionUNet(MotionUNetConfig(width=4, blocks=(1, 1, 1), motion=TINY, **dials))
 
 
+def moved(even: Tensor, odd: Tensor | None = None) -> Motion:
+    """Nothing but these kernels."""
+    return Motion(even, torch.ones(0), torch.ones(0), odd)
+
+
 def test_a_pair_has_the_kernels_that_the_prior_alone_learns(photographs: Path) -> None:
     source = source_of(photographs)
-    assert torch.equal(source.pairs(4)[2], source.batch(4)[1])
+    even, odd = source.pairs(4)[2].unbind(-2)
+    assert torch.equal(even, source.batch(4)[1])
+    assert (odd.abs() <= even + 1e-6).all()
+    assert odd.abs().max() > 0.01
 
 
 def test_kernels_come_with_the_batches_whose_movement_is_known(photographs: Path) -> None:
@@ -40,21 +50,34 @@ def test_kernels_come_with_the_batches_whose_movement_is_known(photographs: Path
         assert len(untold.batch(step)) == 2
         assert torch.equal(untold.batch(step)[0], told.batch(step)[0])
     [found] = [told.batch(step) for step in range(2) if is_shaken[step]]
-    assert torch.equal(found[2], shaken.batch(is_shaken.index(True))[1])
+    assert torch.equal(found[2], shaken.pairs(is_shaken.index(True))[2])
 
 
 def test_kernels_of_another_radius_are_the_same_movement() -> None:
     paths = shaking.draw(4, shaking.Shaking(longest=10), torch.Generator().manual_seed(3), radius=RADIUS)
-    near, far = (shaking.even_kernels(paths, radius)[:, None, None] for radius in (RADIUS, shaking.MARGIN))
-    assert near.shape != far.shape
-    assert float(Movement()(near, far).total) < 1e-6
-    assert float(Movement()(near, far.roll(1, 0)).total) > 0.01
+    near, far = (
+        [of(paths, radius)[:, None, None] for of in (shaking.even_kernels, shaking.odd_kernels)]
+        for radius in (RADIUS, shaking.MARGIN)
+    )
+    assert near[0].shape != far[0].shape
+    known = moved(*near)
+    assert float(Movement()(known, far[0]).total) < 1e-6
+    assert float(Movement()(known, *far).total) < 2e-3
+    assert float(Movement()(known, far[0].roll(1, 0)).total) > 0.01
+    assert float(Movement()(known, far[0], -far[1]).total) > 0.01
+    # Of an odd part that one of the two does not know nothing is said.
+    torch.manual_seed(0)
+    untold = Movement()(moved(near[0]), *far).total
+    torch.manual_seed(0)
+    assert torch.equal(untold, Movement()(moved(near[0]), far[0]).total)
 
 
 @pytest.mark.parametrize("prior", [None, PriorConfig(widths=(4, 4, 4))])
-def test_what_is_told_on_the_way_is_what_forward_says(prior: PriorConfig | None) -> None:
-    net = net_of(prior=prior).eval()
-    blurred = torch.rand(1, 3, 128, 64)
+@pytest.mark.parametrize("phases", [False, True])
+def test_what_is_told_on_the_way_is_what_forward_says(prior: PriorConfig | None, phases: bool) -> None:
+    net = net_of(prior=prior, phases=phases).eval()
+    blurred = torch.rand(1, 3, 128, 128)
+    assert (net.forward_with_motion(blurred).motion.odd is not None) == phases
     told = net.forward_with_motion(blurred)
     assert torch.equal(told.restored[0], net(blurred)[0])
     assert torch.equal(told.motion.kernels, net.motion(blurred).kernels)
@@ -68,7 +91,7 @@ def test_the_truth_is_one_term_of_the_loss_and_nothing_where_it_is_not_known(pho
     net = net_of()
     blurred, sharp, kernels = source_of(photographs).pairs(0)
     torch.manual_seed(2)
-    far = Movement()(net.motion(blurred).kernels, kernels).total
+    far = Movement()(net.motion(blurred), *kernels.unbind(-2)).total
     plain = DeblurObjective()(net, blurred, sharp)
     torch.manual_seed(2)
     told = DeblurObjective(truth=3.0)(net, blurred, sharp, kernels)
@@ -91,7 +114,7 @@ def test_a_prior_that_is_told_the_truth_sees_more_of_it(options: DistillMotionOp
         net.load_state_dict(checkpoint.load(Path(out) / "last.safetensors").tensors)
         blurred, kernels = source_of(Path(options.data or ""), range(16), seed=11).batch(0)
         torch.manual_seed(0)
-        return float(Movement()(net.motion(blurred).kernels, kernels).total.detach())
+        return float(Movement()(net.motion(blurred), kernels).total.detach())
 
     assert far(30.0) < far(0.0)
 

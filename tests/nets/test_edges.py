@@ -93,17 +93,17 @@ def test_kernels_are_those_of_numpy():
     response = torch.randn(1, 2, 1, 2, 64, 33, generator=torch.Generator().manual_seed(3))
     both = torch.complex(response[:, 0], response[:, 1]).numpy()
     expected = np.roll(np.fft.irfft2(both, s=(64, 64)), (12, 12), (-2, -1))[..., :25, :25]
-    np.testing.assert_allclose(edges._kernels(response).numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(edges.kernels_of(response).numpy(), expected, atol=1e-6)
 
 
 def test_a_shock_filter_makes_steps_of_slopes_and_leaves_what_is_flat():
     flat = torch.full((1, 1, 16, 32), 0.3)
-    assert torch.equal(edges._shocked(flat), flat)
+    assert torch.equal(edges.shocked(flat), flat)
     slope = torch.sigmoid((torch.arange(32.0) - 15.5) / 3).expand(1, 1, 16, 32).contiguous()
-    steep = edges._shocked(slope)
+    steep = edges.shocked(slope)
     assert float(steep.diff(dim=3).amax()) > 1.3 * float(slope.diff(dim=3).amax())
-    torch.testing.assert_close(edges._shocked(slope.flip(3)), steep.flip(3))
-    torch.testing.assert_close(edges._shocked(slope.mT), steep.mT)
+    torch.testing.assert_close(edges.shocked(slope.flip(3)), steep.flip(3))
+    torch.testing.assert_close(edges.shocked(slope.mT), steep.mT)
 
 
 def test_evidence_is_exact_under_autocast_and_finite_on_nothing():
