@@ -15,27 +15,21 @@ from torch import Tensor, nn
 
 from deblur_cli.errors import UsageError, WeightsError
 from deblur_cli.files import teachers
+from deblur_cli.movement import Movement
 from deblur_cli.nets import teacher as teaching
 from deblur_cli.nets import vgg
 from deblur_cli.nets.bdirnet import Distilled
-from deblur_cli.nets.motion import WAVES, Motion, radius_of, transfer, waves_seen
 from deblur_cli.nets.motion_unet import Told
 from deblur_cli.nets.prior import PriorMaps
 from deblur_cli.nets.teacher import Teacher
 from deblur_cli.nets.vgg import VGG19Features
-from deblur_cli.pixels import distances, losses, shaking
+from deblur_cli.pixels import distances, losses
 from deblur_cli.pixels.losses import Losses, Reading
 from deblur_cli.reconstruction import Reconstruction, l1_of_final, tutored_psnr_of_final
 
 _TEACHERS: Mapping[tuple[int, ...], str] = {(76, 76, 152): "asl:tresnet_l", (16, 24, 32): "timm:mobilenetv2_100"}
 """By the widths of their maps: the teachers that the presets are made for, the paper's first."""
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
-_FINEST = 0.4
-"""Cycles per pixel: of finer waves even a short movement leaves nothing."""
-_TINY = 1e-6
-"""Added below a root, whose slope at 0 has no end."""
-_MORE = 100
-"""Waves anywhere below it that each step looks at."""
 
 
 class Tutor:
@@ -194,71 +188,6 @@ class DistillObjective:
         _, ours = losses.distillation(maps.f_pri, wanted, reading=self._reading)
         _, theirs = losses.distillation(self._teacher(blurred), wanted, reading=self._reading)
         return torch.stack(ours), torch.stack(theirs)
-
-
-class Movement:
-    """How far kernels are from the true ones: the distance of their transfer functions.
-
-    It is taken at the sixty waves of :func:`deblur_cli.nets.motion.transfer` and at a hundred more, others at each step: a
-    kernel that is right at the sixty alone may be anything between them.
-    """
-
-    def __init__(self) -> None:
-        grid = torch.cartesian_prod(torch.fft.fftfreq(64), torch.fft.rfftfreq(64))
-        self._waves = grid[grid.norm(dim=1) < _FINEST]
-
-    def __call__(self, found: Motion, even: Tensor, odd: Tensor | None = None) -> Losses:
-        """Compare ``found`` with the ``even`` parts of the true kernels, and with the ``odd`` ones where both are known.
-
-        Args:
-            found: the kernels of cells, (N, h, w, half).
-            even: the same of any radius.
-            odd: likewise.
-
-        Returns:
-            The terms ``transfer``, at the sixty waves, and ``anywhere``, at the others; the loss is the mean over all.
-        """
-        kernels = found.kernels
-        # By torch's own chance, which a run keeps with its state: a resumed one draws what it would have drawn.
-        waves = self._waves[torch.randint(len(self._waves), (_MORE,))].to(kernels.device)
-        with torch.autocast(kernels.device.type, enabled=False):
-            apart = transfer(kernels) - transfer(even)
-            there, here = (each.float() @ shaking.cosines(radius_of(each), waves) for each in (kernels, even))
-            further = there - here
-            if odd is None or found.odd is None:
-                fixed, more = apart.abs().mean(), further.abs().mean()
-            else:
-                sixty = waves_seen(kernels.device)
-                fixed, more = (
-                    (real.square() + _leaning(found.odd, odd, at).square() + _TINY).sqrt().mean()
-                    for real, at in ((apart, sixty), (further, waves))
-                )
-        share = _MORE / (_MORE + WAVES)
-        terms = {"transfer": fixed.detach(), "anywhere": more.detach()}
-        return Losses(torch.lerp(fixed, more, share), terms)
-
-
-def _leaning(found: Tensor, true: Tensor, waves: Tensor) -> Tensor:
-    """How far the imaginary parts of transfer functions are apart, of odd kernels (..., half) of any radii."""
-    there, here = (each.float() @ shaking.sines(radius_of(each), waves) for each in (found, true))
-    return there - here
-
-
-class MotionObjective:
-    """:class:`Movement` alone, for a motion prior that is trained before there is a net to guide."""
-
-    def __init__(self) -> None:
-        self._movement = Movement()
-
-    def __call__(self, net: nn.Module, blurred: Tensor, sharp: Tensor) -> Losses:
-        """Score ``net``, a :class:`deblur_cli.nets.motion_prior.MotionPrior`, on one batch.
-
-        Args:
-            net: the prior.
-            blurred: (N, 3, H, W) in [0, 1].
-            sharp: what stands here in the place of sharp images: (N, h, w, half), the true kernels of the cells.
-        """
-        return self._movement(net(blurred), sharp)
 
 
 def teacher_for(widths: Sequence[int]) -> str:

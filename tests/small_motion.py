@@ -50,8 +50,8 @@ def scene(count: int = 1, side: int = 64) -> Tensor:
     return torch.rand(count, 3, side + 2 * shaking.MARGIN, side + 2 * shaking.MARGIN, generator=torch.Generator())
 
 
-def source_of(photographs: Path, slots: range = range(3), seed: int = 5) -> ShakenPhotos:
+def source_of(photographs: Path, slots: range = range(3), seed: int = 5, side: int = 64) -> ShakenPhotos:
     album = photos.load(photographs, smallest=128)
     recipe = shaking.Shaking()
     place = torch.device("cpu")
-    return ShakenPhotos(album, recipe, crop=64, radius=RADIUS, slots=slots, seed=seed, device=place)
+    return ShakenPhotos(album, recipe, crop=side, radius=RADIUS, slots=slots, seed=seed, device=place)

@@ -49,6 +49,9 @@ _SAID: dict[str, Any] = {
     ),
     "freeze_motion": option(_NET, "--freeze-motion", help="Leave the motion prior as it is."),
     "motion_rate": option(PACE, "--motion-rate", metavar="X", help="Factor of the learning rate of the motion prior."),
+    "phases_alone": option(
+        _NET, "--phases-alone", help="Let nothing learn but the phases of the movement, with --shaken 1."
+    ),
     "motion_truth": option(
         _NET, "--motion-truth", metavar="X", help="Weight of what is known of the movement, in crops of --shaken."
     ),

@@ -11,9 +11,9 @@ import torch
 from deblur_cli import nets, trainer
 from deblur_cli.errors import InputError, UsageError
 from deblur_cli.files import checkpoint
+from deblur_cli.movement import MotionObjective
 from deblur_cli.nets.motion import NODE, MotionConfig
 from deblur_cli.nets.motion_prior import MotionPrior
-from deblur_cli.objective import MotionObjective
 from deblur_cli.options.distill_motion import DistillMotionOptions
 from deblur_cli.pixels import blurring, shaking
 from deblur_cli.trainer import machine, start, words

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from deblur_cli import foreign, nets, objective, trainer
+from deblur_cli import foreign, movement, nets, objective, trainer
 from deblur_cli.deblurrer import loading
 from deblur_cli.errors import DeblurError, UsageError, WeightsError
 from deblur_cli.files import checkpoint, weights
@@ -84,7 +84,7 @@ class _Begun:
     """A net that is ready to learn, and what for."""
 
     net: nn.Module
-    objective: objective.DeblurObjective
+    objective: objective.DeblurObjective | movement.PhaseObjective
     rate_of: Callable[[str], float]
     licence: str
     """Of the weights that it began from."""
@@ -109,7 +109,11 @@ def _source(options: TrainOptions, data: Data, plan: Plan, crew: Crew) -> PairSo
         grain=recipe.grain,
     )
     source = data.source(
-        batch=plan.batch, seed=plan.seed, crew=crew, turns=recipe.turns, kernels_too=options.motion_truth > 0
+        batch=plan.batch,
+        seed=plan.seed,
+        crew=crew,
+        turns=recipe.turns,
+        kernels_too=options.motion_truth > 0 or options.phases_alone,
     )
     return augmented.Augmented(source, dials, seed=plan.seed, slots=crew.shard(plan.batch)) if dials else source
 
@@ -121,7 +125,7 @@ def _begin(options: TrainOptions, name: str, config: Any, crop: int, crew: Crew)
     if options.init is not None:
         found = foreign.load(Path(options.init)) if published else checkpoint.load(Path(options.init))
     config, prior, motion = _priors(options, config)
-    teacher = _teacher(options, config, crew, fixed=prior is not None)
+    teacher = None if options.phases_alone else _teacher(options, config, crew, fixed=prior is not None)
     if teacher is not None:
         config = start.with_widths(config, teacher.widths)
     net = nets.build(name, nets.to_mapping(config))
@@ -129,6 +133,10 @@ def _begin(options: TrainOptions, name: str, config: Any, crop: int, crew: Crew)
     if found is not None:
         brought = start.begin_from(net, name, config, found, str(options.init))
     _fill(options, net, prior, motion)
+    if options.phases_alone:
+        _leave_the_phases(net)
+        licence = _licence(options, [] if found is None else [found.label.licence])
+        return _Begun(net=net, objective=movement.PhaseObjective(), rate_of=lambda _: 1.0, licence=licence)
     tutor = None if options.tutor is None else _tutor(options.tutor, name, crop, crew)
     kind = objective.BlurDistilling if name == "bdirnet" else objective.DeblurObjective
     aim = kind(
@@ -204,6 +212,19 @@ def _fill(
     for frozen, part in ((options.freeze_prior, "prior"), (options.freeze_motion, "motion")):
         if frozen:
             net.get_submodule(part).requires_grad_(requires_grad=False)
+
+
+def _leave_the_phases(net: nn.Module) -> None:
+    """Freeze all but the phases of a net.
+
+    Raises:
+        UsageError: it does not see them.
+    """
+    phases = getattr(net, "phases", None)
+    if not isinstance(phases, nn.Module):
+        raise UsageError("This net does not see the phases of a movement.", "Say --preset motion-unet-phases-sp.")
+    net.requires_grad_(requires_grad=False)
+    phases.requires_grad_(requires_grad=True)
 
 
 def _licence(options: TrainOptions, used: Sequence[str]) -> str:

@@ -52,8 +52,8 @@ class MotionUNetConfig:
 
     @property
     def multiple_of(self) -> int:
-        """Height and width must be multiples of this, in pixels: the grid on which movement is seen, at half the size too."""
-        return max(NODE, self.unet.multiple_of) * (2 if self.phases else 1)
+        """Height and width must be multiples of this, in pixels: the grid on which movement is seen."""
+        return max(NODE, self.unet.multiple_of)
 
     @property
     def overlap(self) -> int:
@@ -160,7 +160,7 @@ class MotionUNet(nn.Module):
         Returns:
             One restored image, (N, 3, H, W) in the dtype of ``blurred``.
         """
-        return self._restored(blurred, self._moved(blurred))
+        return self._restored(blurred, self.moved(blurred))
 
     def forward_with_prior(self, blurred: Tensor) -> tuple[tuple[Tensor, ...], PriorMaps]:
         """Restore ``blurred`` as :meth:`forward` does, and show the prior's maps too, for the distillation loss."""
@@ -171,13 +171,13 @@ class MotionUNet(nn.Module):
 
     def forward_with_motion(self, blurred: Tensor) -> Told:
         """Restore ``blurred`` as :meth:`forward` does, and show what the priors said."""
-        motion = self._moved(blurred)
+        motion = self.moved(blurred)
         image, movement, entered = self._begin(blurred, motion)
         maps: PriorMaps | None = None if self.prior is None else self.prior(image)
         embedded = [] if self.embed is None or maps is None else self.embed(maps.f_pri)
         return Told(self._steered(blurred, entered, movement, embedded), maps, motion)
 
-    def _moved(self, blurred: Tensor) -> Motion:
+    def moved(self, blurred: Tensor) -> Motion:
         """How ``blurred`` moved, the odd part of the kernels too where the net sees it."""
         motion: Motion = self.motion(blurred)
         if self.phases is None:
@@ -185,7 +185,11 @@ class MotionUNet(nn.Module):
         # Nothing is learnt by this way: an image that is restored well is what all else is trained for.
         with torch.no_grad():
             small = F.avg_pool2d(blurred, 2)
-            restored = self._restored(small, self.motion(small))[0]
+            height, width = small.shape[2:]
+            unit = self.config.multiple_of
+            # Less is added here than where half the size had to be a multiple: what is mirrored moved the other way.
+            whole = F.pad(small, (0, -width % unit, 0, -height % unit), mode="replicate")
+            restored = self._restored(whole, self.motion(whole))[0][..., :height, :width]
         grey, sharper = (image.mean(1, keepdim=True) for image in (small, restored))
         return self.phases(grey, sharper, motion)
 

@@ -39,6 +39,8 @@ class TrainOptions(RunOptions):
     """Factor of the learning rate for the motion prior, which learns from the image as the net does."""
     motion_truth: float = 0.0
     """Weight of the distance of the motion prior's kernels from those that shook the crops of :attr:`shaken`."""
+    phases_alone: bool = False
+    """Nothing learns but the phases of the movement, and from nothing but crops of :attr:`shaken`."""
     fusion: str | None = None
     """``sat``, ``add`` or ``concat``: how the prior enters the decoder."""
     clc: bool | None = None
@@ -69,6 +71,7 @@ class TrainOptions(RunOptions):
         RunOptions.__post_init__(self)
         self._check_words()
         self._check_motion()
+        self._check_phases()
         self._check_prior()
 
     @property
@@ -112,6 +115,17 @@ class TrainOptions(RunOptions):
                 raise UsageError(f"{flag} means nothing with --freeze-motion.", "Leave one of them out.")
         if self.motion_truth and not self.shaken:
             raise UsageError("--motion-truth: the movement is known of shaken crops alone.", "Say --shaken SHARE too.")
+
+    def _check_phases(self) -> None:
+        if not self.phases_alone:
+            return
+        if self.init is None and not self.resume:
+            raise UsageError("--phases-alone would keep an untrained net.", "Say --init FILE too.")
+        if self.shaken != 1:
+            raise UsageError("--phases-alone: the movement is known of shaken crops alone.", "Say --shaken 1 too.")
+        for flag, said in (("--motion-truth", self.motion_truth), ("--tutor", self.tutor is not None)):
+            if said:
+                raise UsageError(f"{flag} means nothing with --phases-alone.", "Leave one of them out.")
 
     def _check_prior(self) -> None:
         if (self.freeze_prior or not self.distill) and (self.teacher is not None or self.teacher_weights is not None):

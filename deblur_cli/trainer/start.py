@@ -20,6 +20,8 @@ _BACKBONES = tuple(name for name, (_, config) in nets.PRESETS.items() if config.
 
 _MOTION = "motion."
 """What the weights of a net's motion prior are called."""
+_PHASES = "phases."
+"""What the weights of the phases of a net's movements are called."""
 _AGAIN = "again."
 """What the weights of a motion prior's second look are called."""
 
@@ -161,7 +163,7 @@ def fill_prior(net: nn.Module, found: Checkpoint, path: str) -> None:
 
 
 def begin_from(net: nn.Module, name: str, config: Any, found: Checkpoint, path: str) -> frozenset[str]:
-    """Give the net the weights of a checkpoint; a prior or a second look that the checkpoint does not have stays new.
+    """Give the net the weights of a checkpoint; a prior, a second look or phases that it does not have stay new.
 
     Returns:
         The names of the parameters that the checkpoint brought.
@@ -175,9 +177,13 @@ def begin_from(net: nn.Module, name: str, config: Any, found: Checkpoint, path: 
             f"'{path}' is of {label.kind} {label.net}, not of net {name}.", f"Say --backbone {label.net}."
         )
     theirs = from_mapping(nets.NETS[name].config, label.config)
-    looks_again = _looks(config) > _looks(theirs) == 1
-    if looks_again:
+    new: tuple[str, ...] = ()
+    if _looks(config) > _looks(theirs) == 1:
         theirs = replace(theirs, motion=replace(theirs.motion, looks=_looks(config)))
+        new = (f"{_MOTION}{_AGAIN}",)
+    if getattr(config, "phases", False) and not theirs.phases:
+        theirs = replace(theirs, phases=True)
+        new = (*new, _PHASES)
     if replace(theirs, prior=None) != replace(config, prior=None):
         said = [key for key in _BACKBONES if nets.PRESETS[key] == (name, replace(theirs, prior=None))]
         hint = f"Say --backbone {said[0]}." if said else "Say the --preset that it was trained with."
@@ -188,7 +194,7 @@ def begin_from(net: nn.Module, name: str, config: Any, found: Checkpoint, path: 
             f"'{path}' has another prior: {_difference(theirs.prior, config.prior)}.", "Say the same --prior options."
         )
     missing, unexpected = net.load_state_dict(dict(found.tensors), strict=False)
-    new = (("prior.", "embed.") if fresh else ()) + ((f"{_MOTION}{_AGAIN}",) if looks_again else ())
+    new = (*new, *(("prior.", "embed.") if fresh else ()))
     wrong = [*unexpected, *(key for key in missing if not key.startswith(new))]
     if wrong:
         raise WeightsError(

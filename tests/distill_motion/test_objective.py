@@ -10,9 +10,9 @@ import torch
 from small_motion import CALM, RADIUS, TINY, scene, source_of
 from torch import Tensor
 
+from deblur_cli.movement import MotionObjective
 from deblur_cli.nets.motion import spectra
 from deblur_cli.nets.motion_prior import MotionPrior
-from deblur_cli.objective import MotionObjective
 from deblur_cli.pixels import shaking
 from deblur_cli.trainer import sources
 from deblur_cli.trainer.crew import Crew

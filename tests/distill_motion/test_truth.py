@@ -11,10 +11,11 @@ from torch import Tensor
 from deblur_cli.commands import train
 from deblur_cli.errors import UsageError
 from deblur_cli.files import checkpoint
+from deblur_cli.movement import Movement
 from deblur_cli.nets.motion import Motion
 from deblur_cli.nets.motion_unet import MotionUNet, MotionUNetConfig
 from deblur_cli.nets.prior import PriorConfig
-from deblur_cli.objective import DeblurObjective, Movement
+from deblur_cli.objective import DeblurObjective
 from deblur_cli.options.distill_motion import DistillMotionOptions
 from deblur_cli.options.train import TrainOptions
 from deblur_cli.pixels import shaking
