@@ -25,6 +25,8 @@ from deblur_cli.deblurrer import Deblurrer
 from deblur_cli.errors import UsageError, WeightsError
 from deblur_cli.exporter import forms, proof, writing
 from deblur_cli.files import checkpoint, exported, graph
+from deblur_cli.nets.motion import MotionConfig
+from deblur_cli.nets.motion_unet import MotionUNetConfig
 from deblur_cli.nets.nafnet import NAFNetConfig
 from deblur_cli.nets.prior import PriorConfig
 from deblur_cli.nets.unet import UNetConfig
@@ -392,3 +394,15 @@ def test_half_precision_is_refused_where_the_net_does_not_stand_it(tmp_path: Pat
                 net, _label(net, "nafnet"), tmp_path / "x.pt2", sort="pt2", precision="fp16", tile=0, photo=None
             )
         )
+
+
+def test_a_net_that_sees_phases_is_not_written_as_onnx(tmp_path: Path) -> None:
+    small = MotionConfig(width=8, blocks=1, radius=4, steer=6)
+    net = _net("motion-unet", MotionUNetConfig(width=4, blocks=(1, 1, 1), motion=small, phases=True))
+    with pytest.raises(UsageError, match="cannot be written as ONNX yet"):
+        list(
+            exporter.export(
+                net, _label(net, "motion-unet"), tmp_path / "x.onnx", sort="onnx", precision="fp32", tile=0, photo=None
+            )
+        )
+    assert not list(tmp_path.iterdir())
