@@ -396,13 +396,11 @@ def test_half_precision_is_refused_where_the_net_does_not_stand_it(tmp_path: Pat
         )
 
 
-def test_a_net_that_sees_phases_is_not_written_as_onnx(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sort", ["onnx", "pt2"])
+def test_a_net_that_sees_phases_is_not_written_as_a_graph(sort: str, tmp_path: Path) -> None:
     small = MotionConfig(width=8, blocks=1, radius=4, steer=6)
     net = _net("motion-unet", MotionUNetConfig(width=4, blocks=(1, 1, 1), motion=small, phases=True))
-    with pytest.raises(UsageError, match="cannot be written as ONNX yet"):
-        list(
-            exporter.export(
-                net, _label(net, "motion-unet"), tmp_path / "x.onnx", sort="onnx", precision="fp32", tile=0, photo=None
-            )
-        )
+    label, path = _label(net, "motion-unet"), tmp_path / f"x.{sort}"
+    with pytest.raises(UsageError, match=f"cannot be written as {sort} yet"):
+        list(exporter.export(net, label, path, sort=sort, precision="fp32", tile=0, photo=None))
     assert not list(tmp_path.iterdir())
