@@ -82,19 +82,15 @@ def export(
     config = cast("nets.NetConfig", net.config)
     if sort in _ROUNDED and precision not in config.precisions:
         raise UsageError(f"'{label.net}' does not stand {precision}.", f"Say --precision {config.precisions[0]}.")
-    if sort in _ROUNDED and getattr(config, "phases", False):
-        # Measured: half the size is filled up by as much as it lacks, which neither graph can say of all sizes.
-        raise UsageError(
-            f"A net that sees the phases of a movement cannot be written as {sort} yet.", "Say --format safetensors."
-        )
+    unit = _unit(config, sort)
     facts = Facts(
         label=replace(label, config=nets.to_mapping(config)),
-        multiple_of=config.multiple_of,
+        multiple_of=unit,
         overlap=config.overlap,
         values_per_pixel=config.values_per_pixel,
         local=config.local,
         precision=precision,
-        tile=_side(tile, config),
+        tile=_side(tile, config.overlap, unit),
         longest=settled.longest,
     )
     try:
@@ -129,14 +125,21 @@ def _proven(
     return worst
 
 
-def _side(tile: int, config: nets.NetConfig) -> int:
+def _unit(config: nets.NetConfig, sort: str) -> int:
+    """Of what the sides of images that the file takes are multiples."""
+    # Measured: what half the size lacks to a multiple, neither kind of graph can say for all sizes; so it must lack nothing.
+    seen_twice = sort in _ROUNDED and getattr(config, "phases", False)
+    return 2 * config.multiple_of if seen_twice else config.multiple_of
+
+
+def _side(tile: int, overlap: int, unit: int) -> int:
     """``tile`` if the net takes such tiles and a photo can be laid out in them."""
-    unit, smallest = config.multiple_of, tiles.smallest_tile(config.overlap, config.multiple_of)
+    smallest = tiles.smallest_tile(overlap, unit)
     if not tile:
         return 0
     if tile < smallest:
         raise UsageError(
-            f"--tile {tile} is too small for this net: its tiles share {config.overlap} pixels.",
+            f"--tile {tile} is too small for this net: its tiles share {overlap} pixels.",
             f"Say --tile {smallest} or more.",
         )
     if tile % unit:

@@ -24,7 +24,7 @@ from deblur_cli.nets.edges import (
     strong,
     window_spectra,
 )
-from deblur_cli.nets.motion import CELL, NODE, Motion, MotionConfig, half_plane
+from deblur_cli.nets.motion import CELL, NODE, Motion, MotionConfig, half_plane, radius_of
 from deblur_cli.nets.wiener import exactly
 
 _POOLS = (3, 7)
@@ -39,6 +39,8 @@ _AROUND = 7
 """Cells, across and down, that a cell listens to in each of two rounds."""
 _LOUD = 10.0
 """What kernels, which are small numbers, are multiplied by."""
+_STIFF = 0.05
+"""Square pixels that every kernel is taken to be wider: of one that is a point the slope cannot be told."""
 
 
 class PhasePrior(nn.Module):
@@ -80,8 +82,27 @@ class PhasePrior(nn.Module):
         for spread in self.spread:
             leaning = leaning + spread(leaning.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         leaning = torch.tanh(self.lean(leaning * (1 + later)).float())
-        # Neither a place nor its mirror image can weigh less than nothing.
-        return replace(motion, odd=F.pad(leaning * motion.kernels[..., :-1], (0, 1)))
+        return replace(motion, odd=_centred(F.pad(leaning, (0, 1)), motion.kernels))
+
+
+def _centred(leaning: Tensor, kernels: Tensor) -> Tensor:
+    """The odd part of ``kernels`` whose places lean so, and whose middle stays where it is: else the image would be shifted.
+
+    Args:
+        leaning: (..., half), how far each place outweighs its mirror image, from -1 to 1 times their weight.
+        kernels: (..., half), their even part.
+    """
+    radius = radius_of(kernels)
+    there = torch.arange(-radius, radius + 1, device=kernels.device, dtype=torch.float32)
+    y, x = (at.flatten()[: kernels.shape[-1]] for at in torch.meshgrid(there, there, indexing="ij"))
+    kernels = kernels.float()
+    odd = leaning * kernels
+    # The weights of kernels are pushed along a slope, which takes them off the one side and gives them to the other.
+    down, across, both = kernels @ (y * y) + _STIFF, kernels @ (x * x) + _STIFF, kernels @ (x * y)
+    off_y, off_x, room = odd @ y, odd @ x, down * across - both * both
+    slope_y, slope_x = (across * off_y - both * off_x) / room, (down * off_x - both * off_y) / room
+    # Neither a place nor its mirror image can weigh less than nothing.
+    return (leaning - slope_y[..., None] * y - slope_x[..., None] * x).clamp(-1, 1) * kernels
 
 
 def evidence(small: Tensor, restored: Tensor) -> tuple[Tensor, Tensor]:

@@ -113,6 +113,25 @@ def test_no_place_weighs_less_than_nothing():
     assert found.odd.abs().max() > 0
 
 
+@pytest.mark.parametrize("turn", [0.0, 0.7, 1.6])
+def test_the_odd_part_shifts_no_image(turn):
+    torch.manual_seed(0)
+    along = torch.tensor([torch.tensor(turn).sin(), torch.tensor(turn).cos()])
+    kernels = shaking.even_kernels(torch.linspace(-9, 9, 64)[None, :, None] * along, 12)
+    leaning = F.pad(0.2 + 0.2 * torch.rand(1, 312), (0, 1))
+    ahead = torch.cartesian_prod(torch.arange(-12.0, 13), torch.arange(-12.0, 13))[:313]
+    before, after = (odd @ ahead for odd in (leaning * kernels, phases._centred(leaning, kernels)))
+    assert before.abs().max() > 0.05
+    assert after.abs().max() < 0.05 * before.abs().max()
+
+
+def test_a_kernel_that_is_in_its_middle_already_is_left_as_it_is():
+    path = lopsided()
+    even, odd = (of(path, 12)[0] for of in (shaking.even_kernels, shaking.odd_kernels))
+    leaning = odd / even.clamp_min(1e-9)
+    torch.testing.assert_close(phases._centred(leaning, even), odd, atol=2e-3, rtol=0)
+
+
 def test_a_fresh_phase_prior_changes_nothing():
     torch.manual_seed(0)
     once = MotionUNet(replace(SMALL, phases=False)).eval()
