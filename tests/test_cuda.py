@@ -48,7 +48,7 @@ def _both(photo: np.ndarray, weights: str = "default", precision: str = "fp32", 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 @pytest.mark.parametrize("batch", [1, 3, None])
 def test_batches_on_a_gpu_are_the_tiles_of_the_cpu(dtype: str, batch: int | None) -> None:
-    assert _both(_photo(1300, 1900, dtype), tile=960, batch=batch) <= 1.01 / 255
+    assert _both(_photo(1300, 1900, dtype), tile=1280, batch=batch) <= 1.01 / 255
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -116,7 +116,7 @@ def test_a_shortage_on_the_device_is_survived() -> None:
 
 def test_what_a_batch_takes_is_what_was_planned() -> None:
     photo = _photo(1600, 2400)
-    deblurrer = Deblurrer.open("default", device="cuda", precision="bf16", tile=960, compile=False)
+    deblurrer = Deblurrer.open("default", device="cuda", precision="bf16", tile=1280, compile=False)
     plan, batch = deblurrer._layout._plan(1600, 2400)
     assert batch > 1
     torch.cuda.reset_peak_memory_stats()

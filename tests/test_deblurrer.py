@@ -424,8 +424,8 @@ def test_tiles_of_the_bundled_weights_leave_no_seam() -> None:
     # Untrained nets say nothing of how far a trained one looks: this one left 12/255 where tiles shared 64 pixels.
     path = Path(__file__).parent.parent / "docs" / "blurred.png"
     photo = np.array(Image.open(path), dtype=np.float32) / 255
-    photo = np.concatenate([photo, photo[:, ::-1]], axis=1)
-    deblurrer = Deblurrer.open("default", device="cpu", precision="fp32", tile=896)
+    photo = np.concatenate([photo, photo[:, ::-1], photo], axis=1)
+    deblurrer = Deblurrer.open("default", device="cpu", precision="fp32", tile=1280)
     assert deblurrer.plan_for(*photo.shape[:2]).count > 1
     whole = Deblurrer.open("default", device="cpu", precision="fp32", tile=0).restore(photo)
     assert np.abs(deblurrer.restore(photo) - whole).max() < 1 / 255

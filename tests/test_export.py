@@ -398,8 +398,8 @@ def test_half_precision_is_refused_where_the_net_does_not_stand_it(tmp_path: Pat
         )
 
 
-@pytest.mark.parametrize("sort", ["onnx", "pt2"])
-def test_a_graph_of_a_net_that_sees_half_the_size_takes_sides_of_which_half_is_a_multiple(
+@pytest.mark.parametrize("sort", ["onnx", "pt2", "safetensors"])
+def test_an_export_of_a_net_that_sees_half_the_size_takes_sides_of_which_half_is_a_multiple(
     sort: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = MotionConfig(width=8, blocks=1, radius=4, steer=6)

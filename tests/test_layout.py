@@ -110,6 +110,20 @@ def test_tiles_of_one_size_are_not_made_smaller() -> None:
     assert len(memory.seen) == 1
 
 
+@given(st.integers(1, 200), st.integers(1, 200), st.sampled_from([None, 0, 16, 24, 40]), st.integers(64, 40_000))
+@settings(deadline=None)
+def test_several_tiles_lie_on_their_grid_and_one_alone_adds_no_more_than_it_must(
+    height: int, width: int, tile: int | None, size: int
+) -> None:
+    laid = layout.Layout(_dials(grid=8, tile=tile), Memory(size))
+    plan = laid.plan_for(height, width)
+    if plan.count == 1:
+        assert (plan.tile_height, plan.tile_width) == tuple(-(-side // 4) * 4 for side in (height, width))
+    else:
+        assert all(corner % 8 == 0 for corner in (*plan.rows, *plan.columns))
+        assert plan.tile_height % 8 == plan.tile_width % 8 == 0
+
+
 def test_other_errors_are_no_shortage() -> None:
     memory = Memory()
     laid = layout.Layout(_dials(), memory)

@@ -66,6 +66,7 @@ class Deblurrer:
         dials = layout.Dials(
             overlap=config.overlap if overlap is None else overlap,
             multiple_of=config.multiple_of,
+            grid=nets.grid_of(config),
             local=config.local,
             tile=tile,
             at_once=batch,

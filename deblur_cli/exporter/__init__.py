@@ -82,7 +82,8 @@ def export(
     config = cast("nets.NetConfig", net.config)
     if sort in _ROUNDED and precision not in config.precisions:
         raise UsageError(f"'{label.net}' does not stand {precision}.", f"Say --precision {config.precisions[0]}.")
-    unit = _unit(config, sort)
+    # One multiple for sides and corners; and what half the size lacks to one, no graph can say for all sizes.
+    unit = nets.grid_of(config)
     facts = Facts(
         label=replace(label, config=nets.to_mapping(config)),
         multiple_of=unit,
@@ -123,13 +124,6 @@ def _proven(
             )
         worst = max(worst, each.difference)
     return worst
-
-
-def _unit(config: nets.NetConfig, sort: str) -> int:
-    """Of what the sides of images that the file takes are multiples."""
-    # Measured: what half the size lacks to a multiple, neither kind of graph can say for all sizes; so it must lack nothing.
-    seen_twice = sort in _ROUNDED and getattr(config, "phases", False)
-    return 2 * config.multiple_of if seen_twice else config.multiple_of
 
 
 def _side(tile: int, overlap: int, unit: int) -> int:

@@ -26,7 +26,7 @@ from deblur_cli.nets.prior import PriorConfig
 from deblur_cli.nets.srn import SRN, SRNConfig
 from deblur_cli.nets.unet import UNet, UNetConfig
 
-__all__ = ["NETS", "PRESETS", "NetConfig", "NetSpec", "build", "to_mapping"]
+__all__ = ["NETS", "PRESETS", "NetConfig", "NetSpec", "build", "grid_of", "to_mapping"]
 
 
 class NetConfig(Protocol):
@@ -161,3 +161,8 @@ def build(name: str, config: Mapping[str, Any]) -> nn.Module:
     if name not in NETS:
         raise ValueError(f"There is no net {name!r}; there are {', '.join(NETS)}.")
     return NETS[name].net(from_mapping(NETS[name].config, config))
+
+
+def grid_of(config: NetConfig) -> int:
+    """Of what the corners of tiles are multiples, in pixels: of the same as sides, unless the net looks from further off."""
+    return getattr(config, "grid", config.multiple_of)

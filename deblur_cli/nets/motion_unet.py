@@ -56,6 +56,11 @@ class MotionUNetConfig:
         return max(NODE, self.unet.multiple_of)
 
     @property
+    def grid(self) -> int:
+        """Corners of tiles must be multiples of this, in pixels: with phases movement is seen at half the size too."""
+        return 2 * self.multiple_of if self.phases else self.multiple_of
+
+    @property
     def overlap(self) -> int:
         """Pixels that neighbouring tiles share, so that the seam cannot be seen: measured, see ``tests/bench_tiling.py``."""
         if self.phases:

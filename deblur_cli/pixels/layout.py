@@ -20,7 +20,7 @@ class Dials:
     overlap: int
     """Neighbours share at least this."""
     multiple_of: int
-    """Of which sides and corners are multiples."""
+    """Of which sides are multiples, and corners too unless :attr:`grid` says more."""
     local: bool
     """Whether the net's tiles equal the whole photo."""
     tile: int | None = None
@@ -33,11 +33,13 @@ class Dials:
     """Tiles that the net gets at once; None: by the memory and :attr:`fill`."""
     fill: int = 0
     """Pixels that occupy the device fully: more tiles at once gain nothing. 0: each tile does."""
+    grid: int = 0
+    """Of which corners and sides are multiples wherever there are several tiles; 0: :attr:`multiple_of`."""
 
     @property
     def smallest(self) -> int:
         """Side of the smallest legal tile."""
-        return tiles.smallest_tile(self.overlap, self.multiple_of)
+        return tiles.smallest_tile(self.overlap, self.grid or self.multiple_of)
 
 
 class Memory(Protocol):
@@ -131,19 +133,28 @@ class Layout:
         dials = self.dials
         shape: dict[str, Any] = {
             "overlap": dials.overlap,
-            "multiple_of": dials.multiple_of,
+            "multiple_of": dials.grid or dials.multiple_of,
             "soft": not dials.local,
         }
         if dials.tile is not None:
             side = min(dials.tile or self._side, self._side) if self._side else dials.tile
-            plan = tiles.plan(height, width, tile=side, exact=dials.exact, **shape)
+            plan = self._trimmed(tiles.plan(height, width, tile=side, exact=dials.exact, **shape))
             return plan, self._batch(plan, None)
         room = self._memory.room()
         alike = dials.longest and max(dials.longest, dials.smallest)
         longest = min((each for each in (self._side, alike) if each), default=0)
-        plan = tiles.fit(height, width, room=room, longest=longest, **shape)
+        plan = self._trimmed(tiles.fit(height, width, room=room, longest=longest, **shape))
         self._memory.check(plan, room)
         return plan, self._batch(plan, room)
+
+    def _trimmed(self, plan: TilePlan) -> TilePlan:
+        """``plan``, or a tile that takes a photo whole on no wider a grid than it must: what it adds is mirrored, and shows."""
+        dials = self.dials
+        if plan.count > 1 or dials.exact or not dials.grid:
+            return plan
+        return tiles.plan(
+            plan.height, plan.width, tile=0, overlap=dials.overlap, multiple_of=dials.multiple_of, soft=not dials.local
+        )
 
     def _batch(self, plan: TilePlan, room: Room | None) -> int:
         """Tiles at once: as many as occupy the device and fit into its memory, evenly divided."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from deblur_cli.nets import phases, wiener
+from deblur_cli.nets import grid_of, phases, wiener
 from deblur_cli.nets.motion import Motion, MotionConfig
 from deblur_cli.nets.motion_unet import MotionUNet, MotionUNetConfig
 from deblur_cli.nets.phases import PhasePrior
@@ -157,6 +157,22 @@ def test_half_the_size_need_not_lie_on_the_grid():
             assert moved.odd.shape == moved.kernels.shape
             assert moved.odd.abs().max() > 0
             assert net(image)[0].isfinite().all()
+
+
+def test_half_the_size_of_a_tile_lies_on_the_grid_where_the_corner_does():
+    torch.manual_seed(0)
+    net = MotionUNet(SMALL).eval()
+    torch.nn.init.normal_(net.phases.lean.weight, std=0.1)
+    assert grid_of(SMALL) == 128
+    assert grid_of(replace(SMALL, phases=False)) == 64
+    blurred, _ = shaken(1024, lopsided(20.0))
+    image = blurred[:, :, :128]
+    with torch.no_grad():
+        whole = net.moved(image).odd
+        on, off = (
+            (net.moved(image[..., corner:]).odd - whole[:, :, corner // 32 :])[:, :, -4:] for corner in (128, 64)
+        )
+    assert on.abs().max() < 0.1 * off.abs().max()
 
 
 def test_a_phase_prior_learns_from_the_restored_image():
