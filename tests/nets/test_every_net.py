@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from deblur_cli.deblurrer import Deblurrer
 from deblur_cli.files import checkpoint
-from deblur_cli.nets import NETS, PRESETS, build, to_mapping
+from deblur_cli.nets import NETS, PRESETS, build, grid_of, to_mapping
 from deblur_cli.nets.bdirnet import BDIRNetConfig
 from deblur_cli.nets.deepdeblur import DeepDeblurConfig
 from deblur_cli.nets.dmphn import DMPHNConfig
@@ -402,18 +402,24 @@ def reach(net: nn.Module, unit: int, half: int) -> int:
     return far
 
 
+def wide(config: Any, tile: int) -> int:
+    """How wide a photo of two tiles is: filled up alike in tiles and as a whole."""
+    width = tile + tile // 3
+    return width if grid_of(config) == config.multiple_of else width - width % grid_of(config)
+
+
 @pytest.mark.parametrize("name", LOCAL)
 def test_tiles_equal_the_whole_where_a_net_says_that_it_looks_no_further(
     name: str, opened: Callable[..., Deblurrer]
 ) -> None:
     net = settle(tiny(name)).eval()
-    unit = net.config.multiple_of
+    unit = grid_of(net.config)
     far = reach(net, unit, FAR)
     assert far < FAR
     # Beside a border the outer quarter of what two tiles share belongs to one of them alone.
     overlap = 4 * far
     tile = 2 * -(-overlap // unit) * unit
-    photo = np.random.default_rng(0).random((unit, tile + tile // 3, 3), np.float32)
+    photo = np.random.default_rng(0).random((unit, wide(net.config, tile), 3), np.float32)
     tiled = opened(name, net, tile=tile, overlap=overlap)
     whole = opened(name, net, tile=0).restore(photo)
     np.testing.assert_allclose(tiled.restore(photo), whole, rtol=1e-4, atol=1e-4 * np.abs(whole).max())
@@ -423,9 +429,9 @@ def test_tiles_equal_the_whole_where_a_net_says_that_it_looks_no_further(
 @pytest.mark.parametrize("name", LOCAL)
 def test_tiles_of_the_declared_overlap_look_like_the_whole(name: str, opened: Callable[..., Deblurrer]) -> None:
     net = settle(tiny(name)).eval()
-    unit, overlap = net.config.multiple_of, net.config.overlap
+    unit, overlap = grid_of(net.config), net.config.overlap
     tile = 2 * -(-overlap // unit) * unit
-    photo = np.random.default_rng(0).random((unit, tile + tile // 3, 3), np.float32)
+    photo = np.random.default_rng(0).random((unit, wide(net.config, tile), 3), np.float32)
     tiled = opened(name, net, tile=tile)  # the overlap is what the net says
     whole = opened(name, net, tile=0).restore(photo)
     assert tiled.plan_for(*photo.shape[:2]).count > 1
