@@ -15,8 +15,25 @@ _MORE = 100
 """Waves anywhere below it that each step looks at."""
 _TINY = 1e-6
 """Added below a root, whose slope at 0 has no end."""
+_STILL = 0.25
+"""Square pixels that every movement is taken to be wider: of one that stands still no place is far from another."""
 _SQUARES = 20.0
 """Weight of the squares of :class:`PhaseObjective`, which are small."""
+
+
+def astray(found: Tensor, true: Tensor, even: Tensor) -> Tensor:
+    """How far mid-exposure is from where it truly was: the mean square, in widths of the movement.
+
+    Args:
+        found: (N, h, w, 2), x and y in pixels from the mean of the movement.
+        true: the same.
+        even: (N, h, w, half), the even parts of the true kernels.
+    """
+    radius = radius_of(even)
+    there = torch.arange(-radius, radius + 1, device=even.device, dtype=torch.float32).square()
+    wide = (there[:, None] + there).flatten()[: even.shape[-1]]
+    width = (even.float() * wide).sum(-1) + _STILL
+    return ((found.float() - true).square().sum(-1) / width).mean()
 
 
 class Movement:
@@ -73,18 +90,22 @@ class PhaseObjective:
     def __init__(self) -> None:
         self._movement = Movement()
 
-    def __call__(self, net: nn.Module, blurred: Tensor, _sharp: Tensor, kernels: Tensor) -> Losses:
+    def __call__(self, net: nn.Module, blurred: Tensor, _sharp: Tensor, kernels: Tensor, midway: Tensor) -> Losses:
         """Score ``net`` on a batch whose kernels are known; the terms are ``motion``, see :class:`Movement`, and ``odd``.
 
         ``odd`` is the mean square of what is left of the odd parts at the sixty waves: a place that is sure of its even part
-        learns as much by it as one that is not.
+        learns as much by it as one that is not. A net that tells mid-exposure has the term ``astray`` too, see :func:`astray`.
         """
         motion: Motion = cast("Any", net).moved(blurred)
         even, odd = kernels.unbind(-2)
         far = self._movement(motion, even, odd).total
         with torch.autocast(blurred.device.type, enabled=False):
             left = _leaning(cast("Tensor", motion.odd), odd, waves_seen(odd.device)).square().mean()
-        return Losses(far + _SQUARES * left, {"motion": far.detach(), "odd": left.detach()})
+        total, terms = far + _SQUARES * left, {"motion": far.detach(), "odd": left.detach()}
+        if motion.midway is not None:
+            terms["astray"] = astray(motion.midway, midway, even)
+            total = total + terms["astray"]
+        return Losses(total, {name: value.detach() for name, value in terms.items()})
 
 
 class MotionObjective:

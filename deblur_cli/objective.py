@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from deblur_cli.errors import UsageError, WeightsError
 from deblur_cli.files import teachers
-from deblur_cli.movement import Movement
+from deblur_cli.movement import Movement, astray
 from deblur_cli.nets import teacher as teaching
 from deblur_cli.nets import vgg
 from deblur_cli.nets.bdirnet import Distilled
+from deblur_cli.nets.motion import Motion
 from deblur_cli.nets.motion_unet import Told
 from deblur_cli.nets.prior import PriorMaps
 from deblur_cli.nets.teacher import Teacher
@@ -64,7 +65,8 @@ class DeblurObjective:
         reading: of equation 2; see :func:`deblur_cli.pixels.losses.distillation`.
         tutor: takes part in the reconstruction, which is then that of
             :func:`deblur_cli.reconstruction.tutored_psnr_of_final`; None leaves it to ``reconstruction``.
-        truth: weight of the distance of the motion prior's kernels from those that are known; 0 leaves the term out.
+        truth: weight of the distances of the motion prior's kernels, and of mid-exposure where it tells that, from those that
+            are known; 0 leaves them out.
     """
 
     def __init__(
@@ -89,20 +91,21 @@ class DeblurObjective:
         self._truth = truth
         self._movement = Movement()
 
-    def __call__(self, net: nn.Module, blurred: Tensor, sharp: Tensor, kernels: Tensor | None = None) -> Losses:
+    def __call__(self, net: nn.Module, blurred: Tensor, sharp: Tensor, *known: Tensor) -> Losses:
         """Score ``net`` on one batch.
 
         Args:
             net: with ``forward_with_prior`` where there is a teacher, and ``forward_with_motion`` where there is a truth.
             blurred: (N, 3, H, W) in [0, 1].
             sharp: the same.
-            kernels: (N, h, w, 2, half), the even and the odd parts of the true kernels of the cells, where they are known.
+            known: of the movement, where it is known: the even and the odd parts of the true kernels of the cells,
+                (N, h, w, 2, half), and x and y of mid-exposure, (N, h, w, 2), in pixels from the mean of the movement.
 
         Returns:
-            The terms ``reconstruction``, ``perceptual``, ``prior`` and ``motion``, those that there are, and those of the net's
-            own. ``motion`` is 0 in a batch whose kernels are not known.
+            The terms ``reconstruction``, ``perceptual``, ``prior``, ``motion`` and ``astray``, those that there are, and those
+            of the net's own. ``motion`` and ``astray`` are 0 in a batch whose movement is not known.
         """
-        restored, maps, terms, total = self._reconstruct(net, blurred, sharp, kernels)
+        restored, maps, terms, total = self._reconstruct(net, blurred, sharp, known)
         if self._features is not None:
             terms["perceptual"] = losses.perceptual(self._features, restored[0], sharp)
             total = total + self._alpha * terms["perceptual"]
@@ -112,13 +115,13 @@ class DeblurObjective:
         return Losses(total, {name: value.detach() for name, value in terms.items()})
 
     def _reconstruct(
-        self, net: nn.Module, blurred: Tensor, sharp: Tensor, kernels: Tensor | None, /
+        self, net: nn.Module, blurred: Tensor, sharp: Tensor, known: tuple[Tensor, ...], /
     ) -> tuple[Sequence[Tensor], PriorMaps | None, dict[str, Tensor], Tensor]:
         """The restored images, the prior's maps where they are wanted, and the net's own loss: its terms and their sum."""
         maps, motion = None, None
         if self._truth:
-            told: Told = cast("Any", net).forward_with_motion(blurred)
-            restored, maps, motion = told.restored, told.maps, told.motion
+            seen: Told = cast("Any", net).forward_with_motion(blurred)
+            restored, maps, motion = seen.restored, seen.maps, seen.motion
         elif self._teacher is None:
             restored = net(blurred)
         else:
@@ -129,11 +132,19 @@ class DeblurObjective:
             total = tutored_psnr_of_final(restored, self._tutor(blurred), sharp)
         terms = {"reconstruction": total}
         if motion is not None:
-            terms["motion"] = total.new_zeros(())
-            if kernels is not None:
-                terms["motion"] = self._movement(motion, *kernels.unbind(-2)).total
-            total = total + self._truth * terms["motion"]
+            told = self._told(motion, known)
+            total = total + self._truth * torch.stack(list(told.values())).sum()
+            terms |= told
         return restored, maps, terms, total
+
+    def _told(self, motion: Motion, known: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """How far what the motion prior said is from what is known."""
+        names = ["motion"] if motion.midway is None else ["motion", "astray"]
+        if not known:
+            return {name: motion.kernels.new_zeros(()) for name in names}
+        even, odd = known[0].unbind(-2)
+        far = {"motion": self._movement(motion, even, odd).total}
+        return far if motion.midway is None else far | {"astray": astray(motion.midway, known[1], even)}
 
 
 class BlurDistilling(DeblurObjective):
@@ -145,7 +156,7 @@ class BlurDistilling(DeblurObjective):
     """
 
     def _reconstruct(
-        self, net: nn.Module, blurred: Tensor, sharp: Tensor, _kernels: Tensor | None, /
+        self, net: nn.Module, blurred: Tensor, sharp: Tensor, _known: tuple[Tensor, ...], /
     ) -> tuple[Sequence[Tensor], PriorMaps | None, dict[str, Tensor], Tensor]:
         found: Distilled = cast("Any", net).forward_pair(blurred, sharp)
         terms = {

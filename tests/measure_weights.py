@@ -8,11 +8,15 @@
 rounded to 8 bits; PSNR and SSIM (Gaussian, per channel) over RGB against the sharp image, mean over images. In the class
 ``still`` the input is sharp already: there the output is compared with the input. bf16 is compared with fp32.
 
+``--in-the-mean`` leaves what a net restores in the mean of its movement, where it would move it to mid-exposure: there lie the
+sharp images of ``make_validation_set.py --whole``.
+
 ``--release`` stores the tensors as fp16 with a label that holds these scores, and prints the row for ``weights.toml``. This is
 a script and not a test: run it by hand.
 """
 
 import argparse
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
@@ -123,6 +127,16 @@ def release(
     print("\n" + rows.text(entry), end="")
 
 
+def in_the_mean(source: Path, folder: Path) -> Path:
+    """The same weights in ``folder``, without what tells mid-exposure."""
+    found = checkpoint.load(source)
+    label = replace(found.label, config={**found.label.config, "midway": False})
+    tensors = {name: each for name, each in found.tensors.items() if not name.startswith("midway.")}
+    kept = folder / source.name
+    checkpoint.save(checkpoint.Checkpoint(label=label, tensors=tensors), kept)
+    return kept
+
+
 def main() -> None:
     """Measure, and release if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -131,8 +145,17 @@ def main() -> None:
     parser.add_argument("--release", type=Path)
     for name, default in (("--made-with", ""), ("--trained-on", ""), ("--licence", "Apache-2.0"), ("--notes", "")):
         parser.add_argument(name, default=default)
+    parser.add_argument("--in-the-mean", action="store_true")
     words = parser.parse_args()
+    if words.in_the_mean and words.release:
+        parser.error("--in-the-mean measures another net than --release would store: leave one of them out.")
     source = weights.locate(words.weights)
+    with tempfile.TemporaryDirectory() as folder:
+        run(words, in_the_mean(source, Path(folder)) if words.in_the_mean else source)
+
+
+def run(words: argparse.Namespace, source: Path) -> None:
+    """Measure ``source``, and release it if asked."""
     found, measured = {}, ""
     for precision in ("fp32", "bf16"):
         print(precision)

@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from deblur_cli import nets
+from deblur_cli.deblurrer.loading import load
 from deblur_cli.errors import WeightsError
 from deblur_cli.files import checkpoint, rows, sums, weights
+from deblur_cli.nets.motion import MotionConfig
+from deblur_cli.nets.motion_unet import MotionUNet, MotionUNetConfig
 
 CONTENT = b"a checkpoint, for all that this file knows"
 ROW = {
@@ -78,6 +82,31 @@ def test_a_release_prints_a_row_that_can_be_pasted(tmp_path: Path, capsys: pytes
     label = checkpoint.read_label(tmp_path / "unet-x-1.safetensors")
     assert (label.scores, label.precisions) == (row.scores, row.precisions)
     assert sums.fault(tmp_path / "unet-x-1.safetensors", sha256=row.sha256, size=row.size) == ""
+
+
+def test_what_is_measured_in_the_mean_of_a_movement_is_the_net_without_mid_exposure(tmp_path: Path) -> None:
+    script = runpy.run_path(str(Path(__file__).parent / "measure_weights.py"))
+    config = MotionUNetConfig(
+        width=4, blocks=(1, 1, 1), motion=MotionConfig(width=8, blocks=1), phases=True, midway=True
+    )
+    torch.manual_seed(0)
+    net = MotionUNet(config).eval()
+    for part in (net.phases, net.midway):
+        assert part is not None
+        for each in part.parameters():
+            torch.nn.init.normal_(each, std=0.1)
+    label = checkpoint.Label(
+        net="motion-unet", config=nets.to_mapping(config), made_with="a test", licence="MIT", trained_on="nothing"
+    )
+    checkpoint.save(checkpoint.Checkpoint(label=label, tensors=net.state_dict()), tmp_path / "net.safetensors")
+    (tmp_path / "mean").mkdir()
+    kept = script["in_the_mean"](tmp_path / "net.safetensors", tmp_path / "mean")
+    image = torch.rand(1, 3, 128, 128)
+    with torch.inference_mode():
+        moved, found = net(image)[0], load(kept)[1](image)[0]
+        net.midway = None
+        assert torch.equal(found, net(image)[0])
+    assert not torch.equal(found, moved)
 
 
 def test_every_alias_names_a_row_that_needs_no_network() -> None:

@@ -215,7 +215,7 @@ def _fill(
 
 
 def _leave_the_phases(net: nn.Module) -> None:
-    """Freeze all but the phases of a net.
+    """Freeze all but the phases of a net, and what tells mid-exposure by them.
 
     Raises:
         UsageError: it does not see them.
@@ -225,6 +225,9 @@ def _leave_the_phases(net: nn.Module) -> None:
         raise UsageError("This net does not see the phases of a movement.", "Say --preset motion-unet-phases-sp.")
     net.requires_grad_(requires_grad=False)
     phases.requires_grad_(requires_grad=True)
+    midway = getattr(net, "midway", None)
+    if isinstance(midway, nn.Module):
+        midway.requires_grad_(requires_grad=True)
 
 
 def _licence(options: TrainOptions, used: Sequence[str]) -> str:

@@ -145,6 +145,10 @@ PRESETS: Mapping[str, tuple[str, NetConfig]] = MappingProxyType(
         "motion-unet-fast": ("motion-unet", MotionUNetConfig(blocks=(1, 2, 1), motion=_GLANCE)),
         "motion-unet-sp": ("motion-unet", MotionUNetConfig(motion=_FAR, prior=_NARROW_PRIOR)),
         "motion-unet-phases-sp": ("motion-unet", MotionUNetConfig(motion=_FAR, prior=_NARROW_PRIOR, phases=True)),
+        "motion-unet-midway-sp": (
+            "motion-unet",
+            MotionUNetConfig(motion=_FAR, prior=_NARROW_PRIOR, phases=True, midway=True),
+        ),
         **_PUBLISHED,
         **{f"{name}-sp": (net, replace(config, prior=_PRIOR)) for name, (net, config) in _PUBLISHED.items()},
     }

@@ -71,6 +71,9 @@ class Motion:
     odd: Tensor | None = None
     """(N, h, w, half): the odd part of the kernels, where it is known: of each place of that half of the plane, by how much
     more it weighs than its mirror image; of the middle 0."""
+    midway: Tensor | None = None
+    """(N, h, w, 2): where it is known, x and y of where the scene was at mid-exposure, in pixels from the mean of the
+    movement."""
 
 
 def half_plane(radius: int) -> int:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from deblur_cli.nets.blocks import ResidualBlock, run_chain
 from deblur_cli.nets.embedding import PriorEmbedding
+from deblur_cli.nets.midway import Midway, midway_through
 from deblur_cli.nets.motion import NODE, WAVES, Motion, MotionConfig, transfer
 from deblur_cli.nets.motion_prior import MotionPrior
 from deblur_cli.nets.phases import PhasePrior
@@ -41,9 +42,13 @@ class MotionUNetConfig:
     """The semantic prior that guides the decoder; None is the net without it."""
     phases: bool = False
     """Whether the image is restored at half its size first, to tell the odd part of its kernels by."""
+    midway: bool = False
+    """Whether what is restored is moved to where it was at mid-exposure, which that odd part tells."""
 
     def __post_init__(self) -> None:
         UNetConfig(width=self.width, blocks=self.blocks, stem=self.stem)
+        if self.midway and not self.phases:
+            raise ValueError("midway: mid-exposure is told by phases; a net without them cannot tell it.")
 
     @property
     def unet(self) -> UNetConfig:
@@ -151,6 +156,7 @@ class MotionUNet(nn.Module):
         self.motion = MotionPrior(config.motion)
         self.tell = nn.Linear(WAVES + config.motion.width, config.motion.steer)
         self.phases = PhasePrior(config.motion) if config.phases else None
+        self.midway = Midway(config.motion) if config.midway else None
         # The semantic prior comes last, so that the same seed gives the rest the weights of the net without it.
         widths = (config.width, 2 * config.width, 4 * config.width)
         self.prior = None if config.prior is None else SemanticPrior(config.prior, stem=config.stem)
@@ -165,7 +171,8 @@ class MotionUNet(nn.Module):
         Returns:
             One restored image, (N, 3, H, W) in the dtype of ``blurred``.
         """
-        return self._restored(blurred, self.moved(blurred))
+        motion = self.moved(blurred)
+        return _midway(self._restored(blurred, motion), motion)
 
     def forward_with_prior(self, blurred: Tensor) -> tuple[tuple[Tensor, ...], PriorMaps]:
         """Restore ``blurred`` as :meth:`forward` does, and show the prior's maps too, for the distillation loss."""
@@ -180,10 +187,10 @@ class MotionUNet(nn.Module):
         image, movement, entered = self._begin(blurred, motion)
         maps: PriorMaps | None = None if self.prior is None else self.prior(image)
         embedded = [] if self.embed is None or maps is None else self.embed(maps.f_pri)
-        return Told(self._steered(blurred, entered, movement, embedded), maps, motion)
+        return Told(_midway(self._steered(blurred, entered, movement, embedded), motion), maps, motion)
 
     def moved(self, blurred: Tensor) -> Motion:
-        """How ``blurred`` moved, the odd part of the kernels too where the net sees it."""
+        """How ``blurred`` moved; the odd part of the kernels and mid-exposure too, where the net sees them."""
         motion: Motion = self.motion(blurred)
         if self.phases is None:
             return motion
@@ -196,10 +203,11 @@ class MotionUNet(nn.Module):
             whole = F.pad(small, (0, -width % unit, 0, -height % unit), mode="replicate")
             restored = self._restored(whole, self.motion(whole))[0][..., :height, :width]
         grey, sharper = (image.mean(1, keepdim=True) for image in (small, restored))
-        return self.phases(grey, sharper, motion)
+        motion = self.phases(grey, sharper, motion)
+        return motion if self.midway is None else replace(motion, midway=self.midway(motion))
 
     def _restored(self, blurred: Tensor, motion: Motion) -> tuple[Tensor, ...]:
-        """One restored image, of one that moved so."""
+        """One restored image, of one that moved so, in the mean of its movement."""
         image, movement, entered = self._begin(blurred, motion)
         embedded: list[Tensor] = []
         if self.prior is not None and self.embed is not None:
@@ -249,6 +257,13 @@ class MotionUNet(nn.Module):
         features = run_chain(self.dec1, fused(0, self.up1(features).add_(skips.pop())))
         residual = F.pixel_shuffle(self.out(features), self.config.stem)
         return (blurred + residual.to(blurred.dtype),)
+
+
+def _midway(restored: tuple[Tensor, ...], motion: Motion) -> tuple[Tensor, ...]:
+    """Images as they were at mid-exposure, where it is known."""
+    if motion.midway is None:
+        return restored
+    return tuple(midway_through(image, motion.midway) for image in restored)
 
 
 def _unshuffled(planes: Tensor, stem: int) -> Tensor:

@@ -58,20 +58,23 @@ class ShakenPhotos:
         blurred = shaking.photograph(sharp, paths, self._recipe, lot, soft=soft)
         return shaking.intrude(blurred, kernels, self._recipe, lot, cell=CELL)
 
-    def pairs(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Blurred crops; the same sharp, where the recipe has them lie; and the kernels of their cells.
+    def pairs(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Blurred crops; the same sharp, where the recipe has them lie; the kernels of their cells; and mid-exposure there.
 
-        Those are (N, h, w, 2, half): the even parts about the mean of the movement, and the odd ones.
+        Kernels are (N, h, w, 2, half): the even parts about the mean of the movement, and the odd ones. Mid-exposure is
+        (N, h, w, 2): x and y in pixels from that mean.
         """
         sharp, paths, soft, lot = self._drawn(step)
         parts = [of(paths, self._radius, soft) for of in (shaking.even_kernels, shaking.odd_kernels)]
-        kernels = torch.stack(parts, dim=1).to(self._device)
+        # What is known of a crop, side by side: where something moves over it, all of it is mixed alike.
+        midway = paths[:, paths.shape[1] // 2]
+        known = torch.cat([*parts, midway], dim=1).to(self._device)
         if self._recipe.sharp_at == "middle":
-            paths = paths - paths[:, paths.shape[1] // 2, None]
+            paths = paths - midway[:, None]
         blurred = shaking.photograph(sharp, paths, self._recipe, lot, soft=soft)
         inner = sharp[:, :, shaking.MARGIN : -shaking.MARGIN, shaking.MARGIN : -shaking.MARGIN]
-        mixed, cells = shaking.intrude(torch.cat([blurred, inner], dim=1), kernels, self._recipe, lot, cell=CELL)
-        return mixed[:, :3], mixed[:, 3:], cells
+        mixed, cells = shaking.intrude(torch.cat([blurred, inner], dim=1), known, self._recipe, lot, cell=CELL)
+        return mixed[:, :3], mixed[:, 3:], cells[..., :-2].unflatten(-1, (2, -1)), cells[..., -2:]
 
     def _drawn(self, step: int) -> tuple[Tensor, Tensor, Tensor | None, torch.Generator]:
         """Sharp squares, the paths along which they move, how their points are spread, and the chance that is left."""
@@ -110,7 +113,7 @@ class PartlyShaken:
         self.on_device = scenes.on_device
         self._scenes = scenes
         self._shaken = shaken
-        self._told = 3 if kernels_too else 2
+        self._told = 4 if kernels_too else 2
         # Exactly, so that no rounding takes one batch of scenes twice or leaves one out.
         self._rest = 1 - Fraction(str(share))
 

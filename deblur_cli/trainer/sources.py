@@ -27,8 +27,9 @@ _KERNEL = 4
 
 
 Batch = tuple[Tensor, ...]
-"""Blurred and sharp, (N, 3, crop, crop) float32 in [0, 1] each; and third, where they are known and wanted, the even and
-the odd parts of the kernels of the cells, (N, h, w, 2, half)."""
+"""Blurred and sharp, (N, 3, crop, crop) float32 in [0, 1] each; and where they are known and wanted the even and the odd parts
+of the kernels of the cells, (N, h, w, 2, half), and x and y of mid-exposure, (N, h, w, 2), in pixels from the mean of the
+movement."""
 
 
 class PairSource(Protocol):

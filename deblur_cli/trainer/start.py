@@ -20,8 +20,8 @@ _BACKBONES = tuple(name for name, (_, config) in nets.PRESETS.items() if config.
 
 _MOTION = "motion."
 """What the weights of a net's motion prior are called."""
-_PHASES = "phases."
-"""What the weights of the phases of a net's movements are called."""
+_PHASES, _MIDWAY = "phases.", "midway."
+"""What the weights of the phases of a net's movements are called, and those of what tells mid-exposure by them."""
 _AGAIN = "again."
 """What the weights of a motion prior's second look are called."""
 
@@ -163,7 +163,7 @@ def fill_prior(net: nn.Module, found: Checkpoint, path: str) -> None:
 
 
 def begin_from(net: nn.Module, name: str, config: Any, found: Checkpoint, path: str) -> frozenset[str]:
-    """Give the net the weights of a checkpoint; a prior, a second look or phases that it does not have stay new.
+    """Give the net the weights of a checkpoint; a prior, a second look, phases or mid-exposure that it does not know stay new.
 
     Returns:
         The names of the parameters that the checkpoint brought.
@@ -184,6 +184,9 @@ def begin_from(net: nn.Module, name: str, config: Any, found: Checkpoint, path: 
     if getattr(config, "phases", False) and not theirs.phases:
         theirs = replace(theirs, phases=True)
         new = (*new, _PHASES)
+    if getattr(config, "midway", False) and not theirs.midway:
+        theirs = replace(theirs, midway=True)
+        new = (*new, _MIDWAY)
     if replace(theirs, prior=None) != replace(config, prior=None):
         said = [key for key in _BACKBONES if nets.PRESETS[key] == (name, replace(theirs, prior=None))]
         hint = f"Say --backbone {said[0]}." if said else "Say the --preset that it was trained with."

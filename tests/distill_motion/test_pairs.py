@@ -9,6 +9,7 @@ from torch import Tensor
 
 from deblur_cli.commands import train
 from deblur_cli.files import photos
+from deblur_cli.nets.midway import midway_through
 from deblur_cli.nets.motion import half_plane
 from deblur_cli.options.distill_motion import DistillMotionOptions
 from deblur_cli.pixels import shaking
@@ -30,7 +31,7 @@ def test_a_batch_depends_on_the_seed_and_the_step_alone(photographs: Path) -> No
 
 def test_what_is_shaken_and_sharp_are_one_crop(photographs: Path) -> None:
     source = source_of(photographs, range(4))
-    blurred, sharp, _ = source.pairs(3)
+    blurred, sharp, *_ = source.pairs(3)
     assert blurred.shape == sharp.shape == (4, 3, 64, 64)
     again = source.pairs(3)
     assert torch.equal(blurred, again[0])
@@ -38,8 +39,37 @@ def test_what_is_shaken_and_sharp_are_one_crop(photographs: Path) -> None:
     still = shaking.Shaking(still=1, objects=0, noise=0, jpeg=0, linear=0)
     album = photos.load(photographs, smallest=128)
     calm = ShakenPhotos(album, still, crop=64, radius=RADIUS, slots=range(2), seed=5, device=torch.device("cpu"))
-    blurred, sharp, _ = calm.pairs(0)
+    blurred, sharp, _, midway = calm.pairs(0)
     torch.testing.assert_close(blurred, sharp, atol=0.51 / 255, rtol=0)
+    assert not midway.any()
+
+
+def test_mid_exposure_is_by_how_far_the_mean_of_a_movement_is_off(photographs: Path) -> None:
+    album = photos.load(photographs, smallest=192)
+
+    def pairs(where: str) -> tuple[Tensor, ...]:
+        moves = shaking.Shaking(still=0, objects=0, noise=0, jpeg=0, linear=0, longest=16, sharp_at=where)
+        return ShakenPhotos(
+            album, moves, crop=128, radius=RADIUS, slots=range(8), seed=5, device=torch.device("cpu")
+        ).pairs(0)
+
+    (mean, sharp, _, midway), (middle, same, _, again) = pairs("mean"), pairs("middle")
+    assert torch.equal(sharp, same)
+    assert torch.equal(midway, again)
+    assert midway.shape == (8, 4, 4, 2)
+    assert midway.abs().max() > 1
+    back = midway_through(middle, midway)
+    inner = (slice(None), slice(None), slice(12, -12), slice(12, -12))
+    assert float((back - mean)[inner].square().mean()) < 0.1 * float((middle - mean)[inner].square().mean())
+
+
+def test_where_something_moves_by_itself_its_mid_exposure_is_its_own(photographs: Path) -> None:
+    album = photos.load(photographs, smallest=192)
+    moves = shaking.Shaking(still=0, objects=1)
+    found = ShakenPhotos(
+        album, moves, crop=128, radius=RADIUS, slots=range(4), seed=5, device=torch.device("cpu")
+    ).pairs(0)[3]
+    assert all(len(each.flatten(0, 1).unique(dim=0)) > 1 for each in found)
 
 
 def test_in_the_mean_of_a_movement_nothing_is_shifted_and_at_its_middle_something_is(photographs: Path) -> None:

@@ -11,10 +11,11 @@ from deblur_cli import nets
 from deblur_cli.commands import train
 from deblur_cli.errors import UsageError
 from deblur_cli.files import checkpoint
-from deblur_cli.movement import Movement, PhaseObjective
+from deblur_cli.movement import Movement, PhaseObjective, astray
 from deblur_cli.nets.motion_unet import MotionUNet, MotionUNetConfig
 from deblur_cli.options.distill_motion import DistillMotionOptions
 from deblur_cli.options.train import TrainOptions
+from deblur_cli.pixels import shaking
 from deblur_cli.trainer.events import Step
 
 CONFIG = MotionUNetConfig(width=4, blocks=(1, 1, 1), motion=TINY, phases=True)
@@ -82,17 +83,60 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(options: DistillMotionOpt
 def test_the_objective_is_the_movement_and_the_squares_of_what_is_odd(photographs: Path) -> None:
     torch.manual_seed(0)
     net = MotionUNet(CONFIG)
-    blurred, sharp, kernels = source_of(photographs, side=128).pairs(0)
+    blurred, sharp, kernels, midway = source_of(photographs, side=128).pairs(0)
     torch.manual_seed(1)
     far = Movement()(net.moved(blurred), *kernels.unbind(-2)).total
     torch.manual_seed(1)
-    found = PhaseObjective()(net, blurred, sharp, kernels)
+    found = PhaseObjective()(net, blurred, sharp, kernels, midway)
     torch.testing.assert_close(found.terms["motion"], far.detach())
     torch.testing.assert_close(found.total.detach(), found.terms["motion"] + 20 * found.terms["odd"])
     assert float(found.terms["odd"]) > 0
     found.total.backward()
     assert net.phases.lean.weight.grad.abs().max() > 0
     assert net.conv1.weight.grad is None
+
+
+def test_a_net_that_tells_mid_exposure_learns_that_too(photographs: Path) -> None:
+    torch.manual_seed(0)
+    net = MotionUNet(replace(CONFIG, midway=True))
+    torch.nn.init.normal_(net.phases.lean.weight)
+    blurred, sharp, kernels, midway = source_of(photographs, side=128).pairs(0)
+    found = PhaseObjective()(net, blurred, sharp, kernels, midway)
+    assert list(found.terms) == ["motion", "odd", "astray"]
+    torch.testing.assert_close(found.terms["astray"], astray(torch.zeros_like(midway), midway, kernels[..., 0, :]))
+    parts = found.terms["motion"] + 20 * found.terms["odd"] + found.terms["astray"]
+    torch.testing.assert_close(found.total.detach(), parts)
+    found.total.backward()
+    assert net.midway.weigh[-1].bias.grad.abs().max() > 0
+
+
+def test_astray_is_told_in_widths_of_the_movement() -> None:
+    path = torch.tensor([[[-3.0, 0.0], [3.0, 0.0]]])
+    even = shaking.even_kernels(path, 5)[:, None, None]
+    nowhere = torch.zeros(1, 1, 1, 2)
+    assert float(astray(nowhere + torch.tensor([1.0, -2.0]), nowhere, even)) == pytest.approx(5 / 9.25)
+    still = shaking.even_kernels(torch.zeros(1, 2, 2), 5)[:, None, None]
+    assert float(astray(nowhere + 0.5, nowhere, still)) == pytest.approx(2)
+
+
+def test_what_was_trained_with_phases_begins_with_mid_exposure_in_the_mean(
+    options: DistillMotionOptions, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = alone(options, trained)
+    list(train.run(first))
+    before = Path(first.out) / "last.safetensors"
+    further = ("motion-unet", replace(CONFIG, midway=True))
+    monkeypatch.setattr(nets, "PRESETS", {**nets.PRESETS, "motion-unet-midway-sp": further})
+    said = alone(options, before, preset="motion-unet-midway-sp", out=f"{options.out}-midway")
+    *_, last = only(Step, list(train.run(said)))
+    assert list(last.losses)[:4] == ["total", "motion", "odd", "astray"]
+    found, known = (checkpoint.load(path).tensors for path in (Path(said.out) / "last.safetensors", before))
+    new = {name: value for name, value in found.items() if name not in known}
+    assert new
+    assert all(name.startswith("midway.") for name in new)
+    assert new["midway.weigh.2.bias"].any()
+    assert not torch.equal(found["phases.lean.weight"], known["phases.lean.weight"])
+    assert torch.equal(found["conv1.weight"], known["conv1.weight"])
 
 
 @pytest.mark.parametrize(

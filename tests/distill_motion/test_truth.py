@@ -11,7 +11,7 @@ from torch import Tensor
 from deblur_cli.commands import train
 from deblur_cli.errors import UsageError
 from deblur_cli.files import checkpoint
-from deblur_cli.movement import Movement
+from deblur_cli.movement import Movement, astray
 from deblur_cli.nets.motion import Motion
 from deblur_cli.nets.motion_unet import MotionUNet, MotionUNetConfig
 from deblur_cli.nets.prior import PriorConfig
@@ -90,7 +90,7 @@ def test_what_is_told_on_the_way_is_what_forward_says(prior: PriorConfig | None,
 
 def test_the_truth_is_one_term_of_the_loss_and_nothing_where_it_is_not_known(photographs: Path) -> None:
     net = net_of()
-    blurred, sharp, kernels = source_of(photographs).pairs(0)
+    blurred, sharp, kernels, _ = source_of(photographs).pairs(0)
     torch.manual_seed(2)
     far = Movement()(net.motion(blurred), *kernels.unbind(-2)).total
     plain = DeblurObjective()(net, blurred, sharp)
@@ -103,6 +103,19 @@ def test_the_truth_is_one_term_of_the_loss_and_nothing_where_it_is_not_known(pho
     assert torch.equal(untold.total, plain.total)
     assert list(untold.terms) == list(told.terms)  # what is averaged over steps has the same names in all of them
     assert float(untold.terms["motion"]) == 0
+
+
+def test_mid_exposure_is_part_of_the_truth_for_a_net_that_tells_it(photographs: Path) -> None:
+    net = net_of(phases=True, midway=True)
+    blurred, sharp, *known = source_of(photographs, side=128).pairs(0)
+    plain = DeblurObjective()(net, blurred, sharp)
+    told = DeblurObjective(truth=3.0)(net, blurred, sharp, *known)
+    assert list(told.terms) == ["reconstruction", "motion", "astray"]
+    torch.testing.assert_close(told.terms["astray"], astray(torch.zeros_like(known[1]), known[1], known[0][..., 0, :]))
+    torch.testing.assert_close(told.total, plain.total + 3 * (told.terms["motion"] + told.terms["astray"]))
+    untold = DeblurObjective(truth=3.0)(net, blurred, sharp)
+    assert list(untold.terms) == list(told.terms)
+    assert float(untold.terms["astray"]) == 0
 
 
 def test_a_prior_that_is_told_the_truth_sees_more_of_it(options: DistillMotionOptions) -> None:
