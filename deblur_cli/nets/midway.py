@@ -25,6 +25,8 @@ _FAST = 4.0
 """What all that is learnt is multiplied by, so that it is learnt sooner."""
 _BEND = -0.75
 """Slope of the cubic between pixels, as OpenCV and PyTorch have it: nearer to -0.5 what is moved gets softer."""
+_AROUND = 5
+"""Cells, across and down, that are moved by their mean."""
 _STIFF = 0.05
 """Square pixels that every kernel is taken to be wider."""
 
@@ -64,7 +66,11 @@ class Midway(nn.Module):
         weights, more = self.weigh(known).split([len(_POWERS), _SEEN], dim=-1)
         seen = self.see((odd[..., :-1] * _LOUD).to(kind)) * (1 + more)
         found = (weights.float()[..., None] * pulls).sum(-2) + self.point(seen).float()
-        return (_FAST * found).clamp(-1, 1) * width
+        found = (_FAST * found).clamp(-1, 1) * width
+        # Neighbours agree, lest straight lines get waves.
+        return F.avg_pool2d(found.permute(0, 3, 1, 2), _AROUND, 1, _AROUND // 2, count_include_pad=False).permute(
+            0, 2, 3, 1
+        )
 
 
 def _pulls(even: Tensor, odd: Tensor) -> tuple[Tensor, Tensor]:
