@@ -49,6 +49,7 @@ def run(options: TrainOptions, *, started: float | None = None) -> Iterator[obje
     with gathered(machine.device_of(options.device)) as crew:
         torch.manual_seed(options.seed)
         name, config = start.config_of(words.unpacked(start.NetWords, options))
+        _agree(options, config)
         crop = words.crop_of(options, options.recipe, config.multiple_of)
         data = Data(words.unpacked(DataDials, options), crop=crop, multiple=config.multiple_of)
         if options.preview is not None:
@@ -212,6 +213,19 @@ def _fill(
     for frozen, part in ((options.freeze_prior, "prior"), (options.freeze_motion, "motion")):
         if frozen:
             net.get_submodule(part).requires_grad_(requires_grad=False)
+
+
+def _agree(options: TrainOptions, config: Any) -> None:
+    """Refuse sharp images that lie where the net does not leave what it restores.
+
+    Raises:
+        UsageError: it moves that to mid-exposure, and shaken crops are sharp in the mean of their movement.
+    """
+    asked = options.shaken > 0 and options.sharp_at == "mean" and not options.phases_alone
+    if asked and getattr(config, "midway", False):
+        raise UsageError(
+            "--sharp-at mean: this net moves what it restores to mid-exposure.", "Say --sharp-at middle too."
+        )
 
 
 def _leave_the_phases(net: nn.Module) -> None:

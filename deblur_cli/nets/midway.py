@@ -66,11 +66,10 @@ class Midway(nn.Module):
         weights, more = self.weigh(known).split([len(_POWERS), _SEEN], dim=-1)
         seen = self.see((odd[..., :-1] * _LOUD).to(kind)) * (1 + more)
         found = (weights.float()[..., None] * pulls).sum(-2) + self.point(seen).float()
-        found = (_FAST * found).clamp(-1, 1) * width
+        places = ((_FAST * found).clamp(-1, 1) * width).permute(0, 3, 1, 2)
         # Neighbours agree, lest straight lines get waves.
-        return F.avg_pool2d(found.permute(0, 3, 1, 2), _AROUND, 1, _AROUND // 2, count_include_pad=False).permute(
-            0, 2, 3, 1
-        )
+        places = F.avg_pool2d(places, _AROUND, 1, _AROUND // 2, count_include_pad=False)
+        return places.permute(0, 2, 3, 1)
 
 
 def _pulls(even: Tensor, odd: Tensor) -> tuple[Tensor, Tensor]:

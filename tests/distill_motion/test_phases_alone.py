@@ -110,6 +110,19 @@ def test_a_net_that_tells_mid_exposure_learns_that_too(photographs: Path) -> Non
     assert net.midway.weigh[-1].bias.grad.abs().max() > 0
 
 
+def test_a_net_that_moves_to_mid_exposure_is_not_asked_for_the_mean(
+    options: DistillMotionOptions, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    further = ("motion-unet", replace(CONFIG, midway=True))
+    monkeypatch.setattr(nets, "PRESETS", {**nets.PRESETS, "motion-unet-midway-sp": further})
+    given = {"preset": "motion-unet-midway-sp", "init": str(trained), "shaken": 1.0, "crop": 128}
+    said = one_step(options, **given)
+    with pytest.raises(UsageError, match="mid-exposure") as refused:
+        list(train.run(said))
+    assert "--sharp-at middle" in str(refused.value.hint)
+    assert only(Step, list(train.run(replace(said, sharp_at="middle"))))
+
+
 def test_astray_is_told_in_widths_of_the_movement() -> None:
     path = torch.tensor([[[-3.0, 0.0], [3.0, 0.0]]])
     even = shaking.even_kernels(path, 5)[:, None, None]

@@ -82,6 +82,20 @@ def test_mid_exposure_is_never_further_off_than_a_movement_is_wide(paths):
     assert (found > 0.8 * wide).any()
 
 
+@torch.no_grad()
+def test_cells_that_are_near_are_moved_alike(paths):
+    midway = learnt()
+    across = midway(moved(paths))[:, 0, 0, 0]
+    apart = moved(paths[torch.stack([across.argmin(), across.argmax()])])
+    board = (torch.arange(8)[:, None] + torch.arange(8)) % 2
+    mixed = Motion(*(each[board, 0, 0][None] for each in (apart.kernels, apart.noise, apart.features, apart.odd)))
+    one, other = midway(apart)[:, 0, 0]
+    found = midway(mixed)[0]
+    assert (one - other).abs().max() > 0.3
+    torch.testing.assert_close(found[4, 4], (12 * other + 13 * one) / 25)
+    assert (found.diff(dim=0).abs().amax() / (one - other).abs().max()) < 0.3
+
+
 def test_without_an_odd_part_it_is_refused(paths):
     with pytest.raises(ValueError, match="odd part"):
         Midway(CONFIG)(replace(moved(paths), odd=None))
