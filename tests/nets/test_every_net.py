@@ -38,10 +38,6 @@ _MPRNET = MPRNetConfig(width=4, growth=2, original_growth=2, original_blocks=1, 
 TINY: Mapping[str, tuple[str, Any]] = {
     "unet": ("unet", UNetConfig(width=4, blocks=(1, 1, 1))),
     "motion-unet": ("motion-unet", MotionUNetConfig(width=4, blocks=(1, 1, 1), motion=_MOTION)),
-    "motion-unet-phases": (
-        "motion-unet",
-        MotionUNetConfig(width=4, blocks=(1, 1, 1), motion=_MOTION, phases=True),
-    ),
     "motion-unet-midway": (
         "motion-unet",
         MotionUNetConfig(width=4, blocks=(1, 1, 1), motion=_MOTION, phases=True, midway=True),
