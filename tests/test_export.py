@@ -343,7 +343,7 @@ EVERY = [
     pytest.param(
         name, prior, sort, marks=[] if (name, prior, sort) == ("mimo-unet", True, "onnx") else pytest.mark.slow
     )
-    for name in (*nets.NETS, "motion-unet-midway")
+    for name in (*nets.NETS, "motion-unet-coarse")
     for prior in (False, True)
     for sort in ("onnx", "pt2")
 ]
@@ -399,11 +399,12 @@ def test_half_precision_is_refused_where_the_net_does_not_stand_it(tmp_path: Pat
 
 
 @pytest.mark.parametrize("sort", ["onnx", "pt2", "safetensors"])
-def test_an_export_of_a_net_that_sees_half_the_size_takes_sides_of_which_half_is_a_multiple(
-    sort: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("coarse", "unit"), [(False, 128), (True, 256)])
+def test_an_export_of_a_net_that_sees_smaller_sizes_takes_sides_of_which_these_are_multiples(
+    sort: str, coarse: bool, unit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = MotionConfig(width=8, blocks=1, radius=4, steer=6)
-    net = _net("motion-unet", MotionUNetConfig(width=4, blocks=(1, 1, 1), motion=small, phases=True))
+    net = _net("motion-unet", MotionUNetConfig(width=4, blocks=(1, 1, 1), motion=small, phases=True, coarse=coarse))
     asked: list[exported.Facts] = []
 
     def write(net: nn.Module, facts: exported.Facts, path: Path, sort: str) -> writing.Restore:
@@ -414,6 +415,6 @@ def test_an_export_of_a_net_that_sees_half_the_size_takes_sides_of_which_half_is
     monkeypatch.setattr(writing, "write", write)
     settings: dict[str, Any] = {"sort": sort, "precision": "fp32", "photo": None}
     list(exporter.export(net, _label(net, "motion-unet"), tmp_path / "x", tile=0, **settings))
-    assert [facts.multiple_of for facts in asked] == [128]
-    with pytest.raises(UsageError, match="1344 is no multiple of 128"):
+    assert [facts.multiple_of for facts in asked] == [unit]
+    with pytest.raises(UsageError, match=f"1344 is no multiple of {unit}"):
         list(exporter.export(net, _label(net, "motion-unet"), tmp_path / "x", tile=1344, **settings))

@@ -263,6 +263,15 @@ def test_a_fresh_second_look_leaves_what_a_checkpoint_does_as_it_is(tmp_path: Pa
         start.begin_from(before, "motion-unet", before.config, checkpoint.load(later), str(later))
 
 
+def test_a_net_may_begin_to_take_long_waves_from_smaller_images(tmp_path: Path) -> None:
+    motion = MotionConfig(width=8, blocks=1, radius=6, steer=6)
+    before = MotionUNet(MotionUNetConfig(width=4, blocks=(1, 1, 1), motion=motion, phases=True, midway=True))
+    path = saved(tmp_path / "before.safetensors", before, net="motion-unet")
+    later = MotionUNet(replace(before.config, coarse=True))
+    brought = start.begin_from(later, "motion-unet", later.config, checkpoint.load(path), str(path))
+    assert brought == set(later.state_dict())
+
+
 @pytest.mark.parametrize(
     ("config", "match"),
     [

@@ -82,8 +82,8 @@ def export(
     config = cast("nets.NetConfig", net.config)
     if sort in _ROUNDED and precision not in config.precisions:
         raise UsageError(f"'{label.net}' does not stand {precision}.", f"Say --precision {config.precisions[0]}.")
-    # One multiple for sides and corners; and what half the size lacks to one, no graph can say for all sizes.
-    unit = nets.grid_of(config)
+    # One multiple for sides and corners; and what smaller sizes lack to one, no graph can say for all sizes.
+    unit = nets.unpadded_of(config)
     facts = Facts(
         label=replace(label, config=nets.to_mapping(config)),
         multiple_of=unit,

@@ -26,7 +26,7 @@ from deblur_cli.nets.prior import PriorConfig
 from deblur_cli.nets.srn import SRN, SRNConfig
 from deblur_cli.nets.unet import UNet, UNetConfig
 
-__all__ = ["NETS", "PRESETS", "NetConfig", "NetSpec", "build", "grid_of", "to_mapping"]
+__all__ = ["NETS", "PRESETS", "NetConfig", "NetSpec", "build", "grid_of", "to_mapping", "unpadded_of"]
 
 
 class NetConfig(Protocol):
@@ -149,6 +149,10 @@ PRESETS: Mapping[str, tuple[str, NetConfig]] = MappingProxyType(
             "motion-unet",
             MotionUNetConfig(motion=_FAR, prior=_NARROW_PRIOR, phases=True, midway=True),
         ),
+        "motion-unet-coarse-sp": (
+            "motion-unet",
+            MotionUNetConfig(motion=_FAR, prior=_NARROW_PRIOR, phases=True, midway=True, coarse=True),
+        ),
         **_PUBLISHED,
         **{f"{name}-sp": (net, replace(config, prior=_PRIOR)) for name, (net, config) in _PUBLISHED.items()},
     }
@@ -170,3 +174,8 @@ def build(name: str, config: Mapping[str, Any]) -> nn.Module:
 def grid_of(config: NetConfig) -> int:
     """Of what the corners of tiles are multiples, in pixels: of the same as sides, unless the net looks from further off."""
     return getattr(config, "grid", config.multiple_of)
+
+
+def unpadded_of(config: NetConfig) -> int:
+    """Sides that are multiples of this, in pixels, are never filled up, at no size that the net looks at."""
+    return getattr(config, "unpadded", grid_of(config))

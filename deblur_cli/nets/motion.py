@@ -74,6 +74,8 @@ class Motion:
     midway: Tensor | None = None
     """(N, h, w, 2): where it is known, x and y of where the scene was at mid-exposure, in pixels from the mean of the
     movement."""
+    smaller: Tensor | None = None
+    """(N, 3, H / 2, W / 2): where it is wanted, the image restored at half its size."""
 
 
 def half_plane(radius: int) -> int:

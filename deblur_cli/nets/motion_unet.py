@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deblur_cli.nets.blocks import ResidualBlock, run_chain
+from deblur_cli.nets.coarse import filled
 from deblur_cli.nets.embedding import PriorEmbedding
 from deblur_cli.nets.midway import Midway, midway_through
 from deblur_cli.nets.motion import NODE, WAVES, Motion, MotionConfig, transfer
@@ -44,11 +45,15 @@ class MotionUNetConfig:
     """Whether the image is restored at half its size first, to tell the odd part of its kernels by."""
     midway: bool = False
     """Whether what is restored is moved to where it was at mid-exposure, which that odd part tells."""
+    coarse: bool = False
+    """Whether long waves are taken from the image restored at half and a quarter of its size, where it moved far."""
 
     def __post_init__(self) -> None:
         UNetConfig(width=self.width, blocks=self.blocks, stem=self.stem)
         if self.midway and not self.phases:
             raise ValueError("midway: mid-exposure is told by phases; a net without them cannot tell it.")
+        if self.coarse and not self.phases:
+            raise ValueError("coarse: for phases an image is restored at half its size; a net without them does not.")
 
     @property
     def unet(self) -> UNetConfig:
@@ -64,6 +69,11 @@ class MotionUNetConfig:
     def grid(self) -> int:
         """Corners of tiles must be multiples of this, in pixels: with phases movement is seen at half the size too."""
         return 2 * self.multiple_of if self.phases else self.multiple_of
+
+    @property
+    def unpadded(self) -> int:
+        """Sides that are multiples of this, in pixels, need nothing added at half and at a quarter of the size either."""
+        return 2 * self.grid if self.coarse else self.grid
 
     @property
     def overlap(self) -> int:
@@ -172,7 +182,7 @@ class MotionUNet(nn.Module):
             One restored image, (N, 3, H, W) in the dtype of ``blurred``.
         """
         motion = self.moved(blurred)
-        return _midway(self._restored(blurred, motion), motion)
+        return _finished(self._restored(blurred, motion), motion)
 
     def forward_with_prior(self, blurred: Tensor) -> tuple[tuple[Tensor, ...], PriorMaps]:
         """Restore ``blurred`` as :meth:`forward` does, and show the prior's maps too, for the distillation loss."""
@@ -187,24 +197,34 @@ class MotionUNet(nn.Module):
         image, movement, entered = self._begin(blurred, motion)
         maps: PriorMaps | None = None if self.prior is None else self.prior(image)
         embedded = [] if self.embed is None or maps is None else self.embed(maps.f_pri)
-        return Told(_midway(self._steered(blurred, entered, movement, embedded), motion), maps, motion)
+        return Told(_finished(self._steered(blurred, entered, movement, embedded), motion), maps, motion)
 
     def moved(self, blurred: Tensor) -> Motion:
         """How ``blurred`` moved; the odd part of the kernels and mid-exposure too, where the net sees them."""
         motion: Motion = self.motion(blurred)
         if self.phases is None:
             return motion
-        # Nothing is learnt by this way: an image that is restored well is what all else is trained for.
+        small = F.avg_pool2d(blurred, 2)
+        # Nothing is learnt by this way: to restore well at full size is what all else is trained for.
         with torch.no_grad():
-            small = F.avg_pool2d(blurred, 2)
-            height, width = small.shape[2:]
-            unit = self.config.multiple_of
-            # Less is added here than where half the size had to be a multiple: what is mirrored moved the other way.
-            whole = F.pad(small, (0, -width % unit, 0, -height % unit), mode="replicate")
-            restored = self._restored(whole, self.motion(whole))[0][..., :height, :width]
+            restored = self._restored_small(small, 2 if self.config.coarse else 1)
         grey, sharper = (image.mean(1, keepdim=True) for image in (small, restored))
         motion = self.phases(grey, sharper, motion)
+        if self.config.coarse:
+            motion = replace(motion, smaller=restored)
         return motion if self.midway is None else replace(motion, midway=self.midway(motion))
+
+    def _restored_small(self, small: Tensor, sizes: int) -> Tensor:
+        """``small`` restored by the even part of its kernels alone, its long waves from so many ``sizes`` less one."""
+        height, width = small.shape[2:]
+        unit = self.config.multiple_of
+        # Less is added here than where the whole had to be a multiple of more: what is mirrored moved the other way.
+        whole = F.pad(small, (0, -width % unit, 0, -height % unit), mode="replicate")
+        motion = self.motion(whole)
+        restored = self._restored(whole, motion)[0]
+        if sizes > 1:
+            restored = filled(restored, self._restored_small(F.avg_pool2d(whole, 2), sizes - 1), motion.kernels)
+        return restored[..., :height, :width]
 
     def _restored(self, blurred: Tensor, motion: Motion) -> tuple[Tensor, ...]:
         """One restored image, of one that moved so, in the mean of its movement."""
@@ -259,11 +279,15 @@ class MotionUNet(nn.Module):
         return (blurred + residual.to(blurred.dtype),)
 
 
-def _midway(restored: tuple[Tensor, ...], motion: Motion) -> tuple[Tensor, ...]:
-    """Images as they were at mid-exposure, where it is known."""
-    if motion.midway is None:
-        return restored
-    return tuple(midway_through(image, motion.midway) for image in restored)
+def _finished(restored: tuple[Tensor, ...], motion: Motion) -> tuple[Tensor, ...]:
+    """Images with long waves from the smaller one, and as they were at mid-exposure, where these are known."""
+    if motion.smaller is not None:
+        smaller = motion.smaller
+        restored = tuple(filled(image, smaller, motion.kernels) for image in restored)
+    if motion.midway is not None:
+        midway = motion.midway
+        restored = tuple(midway_through(image, midway) for image in restored)
+    return restored
 
 
 def _unshuffled(planes: Tensor, stem: int) -> Tensor:

@@ -176,17 +176,7 @@ def begin_from(net: nn.Module, name: str, config: Any, found: Checkpoint, path: 
         raise WeightsError(
             f"'{path}' is of {label.kind} {label.net}, not of net {name}.", f"Say --backbone {label.net}."
         )
-    theirs = from_mapping(nets.NETS[name].config, label.config)
-    new: tuple[str, ...] = ()
-    if _looks(config) > _looks(theirs) == 1:
-        theirs = replace(theirs, motion=replace(theirs.motion, looks=_looks(config)))
-        new = (f"{_MOTION}{_AGAIN}",)
-    if getattr(config, "phases", False) and not theirs.phases:
-        theirs = replace(theirs, phases=True)
-        new = (*new, _PHASES)
-    if getattr(config, "midway", False) and not theirs.midway:
-        theirs = replace(theirs, midway=True)
-        new = (*new, _MIDWAY)
+    theirs, new = _furthered(from_mapping(nets.NETS[name].config, label.config), config)
     if replace(theirs, prior=None) != replace(config, prior=None):
         said = [key for key in _BACKBONES if nets.PRESETS[key] == (name, replace(theirs, prior=None))]
         hint = f"Say --backbone {said[0]}." if said else "Say the --preset that it was trained with."
@@ -204,6 +194,22 @@ def begin_from(net: nn.Module, name: str, config: Any, found: Checkpoint, path: 
             f"'{path}' is not whole: {wrong[0]} and {len(wrong) - 1} more do not fit.", "Choose another file."
         )
     return frozenset(found.tensors)
+
+
+def _furthered(theirs: Any, config: Any) -> tuple[Any, tuple[str, ...]]:
+    """The dials of a checkpoint with those of ours that need not be there, and how the names begin of what is new by that."""
+    new: tuple[str, ...] = ()
+    if _looks(config) > _looks(theirs) == 1:
+        theirs = replace(theirs, motion=replace(theirs.motion, looks=_looks(config)))
+        new = (f"{_MOTION}{_AGAIN}",)
+    for dial, part in (("phases", _PHASES), ("midway", _MIDWAY)):
+        if getattr(config, dial, False) and not getattr(theirs, dial):
+            theirs = replace(theirs, **{dial: True})
+            new = (*new, part)
+    # Nothing is learnt for it: a net may begin to take long waves from smaller images, or cease to.
+    if hasattr(config, "coarse"):
+        theirs = replace(theirs, coarse=config.coarse)
+    return theirs, new
 
 
 def _looks(config: Any) -> int:

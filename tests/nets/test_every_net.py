@@ -38,9 +38,9 @@ _MPRNET = MPRNetConfig(width=4, growth=2, original_growth=2, original_blocks=1, 
 TINY: Mapping[str, tuple[str, Any]] = {
     "unet": ("unet", UNetConfig(width=4, blocks=(1, 1, 1))),
     "motion-unet": ("motion-unet", MotionUNetConfig(width=4, blocks=(1, 1, 1), motion=_MOTION)),
-    "motion-unet-midway": (
+    "motion-unet-coarse": (
         "motion-unet",
-        MotionUNetConfig(width=4, blocks=(1, 1, 1), motion=_MOTION, phases=True, midway=True),
+        MotionUNetConfig(width=4, blocks=(1, 1, 1), motion=_MOTION, phases=True, midway=True, coarse=True),
     ),
     "deepdeblur": ("deepdeblur", DeepDeblurConfig(blocks=2, width=4)),
     "deepdeblur-one-block": ("deepdeblur", DeepDeblurConfig(blocks=1, width=4)),
@@ -78,6 +78,7 @@ COUNTS = {
     "motion-unet-sp": 8_839_506,
     "motion-unet-phases-sp": 9_949_778,
     "motion-unet-midway-sp": 9_973_038,
+    "motion-unet-coarse-sp": 9_973_038,
     "deepdeblur": 3_729_129,
     "deepdeblur-full": 11_721_321,
     "mprnet": 20_127_073,
