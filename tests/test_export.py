@@ -399,9 +399,9 @@ def test_half_precision_is_refused_where_the_net_does_not_stand_it(tmp_path: Pat
 
 
 @pytest.mark.parametrize("sort", ["onnx", "pt2", "safetensors"])
-@pytest.mark.parametrize(("coarse", "unit"), [(False, 128), (True, 256)])
+@pytest.mark.parametrize(("coarse", "unit", "tile"), [(False, 128, 1344), (True, 256, 1664)])
 def test_an_export_of_a_net_that_sees_smaller_sizes_takes_sides_of_which_these_are_multiples(
-    sort: str, coarse: bool, unit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sort: str, coarse: bool, unit: int, tile: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = MotionConfig(width=8, blocks=1, radius=4, steer=6)
     net = _net("motion-unet", MotionUNetConfig(width=4, blocks=(1, 1, 1), motion=small, phases=True, coarse=coarse))
@@ -416,5 +416,5 @@ def test_an_export_of_a_net_that_sees_smaller_sizes_takes_sides_of_which_these_a
     settings: dict[str, Any] = {"sort": sort, "precision": "fp32", "photo": None}
     list(exporter.export(net, _label(net, "motion-unet"), tmp_path / "x", tile=0, **settings))
     assert [facts.multiple_of for facts in asked] == [unit]
-    with pytest.raises(UsageError, match=f"1344 is no multiple of {unit}"):
-        list(exporter.export(net, _label(net, "motion-unet"), tmp_path / "x", tile=1344, **settings))
+    with pytest.raises(UsageError, match=f"{tile} is no multiple of {unit}"):
+        list(exporter.export(net, _label(net, "motion-unet"), tmp_path / "x", tile=tile, **settings))

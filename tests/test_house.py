@@ -74,6 +74,6 @@ def test_the_floor_plan_of_the_readme_is_the_tree() -> None:
 
 
 def test_ci_runs_the_command_of_the_readme() -> None:
-    command = "pip install -e '.[dev]' && pytest"
+    command = "pip install -e '.[dev]' && pytest -n 2"
     assert f"    {command}\n" in (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"\n{command}\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")

@@ -93,8 +93,11 @@ class MotionUNetConfig:
 
     @property
     def local(self) -> bool:
-        """Tiles equal the whole: windows lie on one grid, and cells listen to their neighbours only."""
-        return True
+        """Tiles equal the whole: windows lie on one grid, and cells listen to their neighbours only.
+
+        Those at a quarter of the size do not: on its grid, of 256 px, too much would be added at the borders, by mirroring.
+        """
+        return not self.coarse
 
     @property
     def precisions(self) -> tuple[str, ...]:

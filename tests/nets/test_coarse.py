@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from deblur_cli.nets import grid_of, unpadded_of
 from deblur_cli.nets.coarse import filled
 from deblur_cli.nets.motion import MotionConfig, half_plane
 from deblur_cli.nets.motion_unet import MotionUNet, MotionUNetConfig
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 RADIUS = 20
 TINY = MotionUNetConfig(
@@ -113,6 +116,11 @@ def test_a_net_takes_all_multiples_of_its_grid(sides):
     found = net_of(6, coarse=True)(torch.rand(1, 3, *sides))[0]
     assert found.shape == (1, 3, *sides)
     assert found.isfinite().all()
+
+
+def test_sides_that_a_quarter_of_the_size_need_not_fill_up_are_multiples_of_four_times_its_grid():
+    assert [of(TINY) for of in (grid_of, unpadded_of)] == [128, 256]
+    assert [of(replace(TINY, coarse=False)) for of in (grid_of, unpadded_of)] == [128, 128]
 
 
 def test_without_phases_there_is_no_smaller_image_to_take_from():

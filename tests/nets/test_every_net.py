@@ -38,6 +38,10 @@ _MPRNET = MPRNetConfig(width=4, growth=2, original_growth=2, original_blocks=1, 
 TINY: Mapping[str, tuple[str, Any]] = {
     "unet": ("unet", UNetConfig(width=4, blocks=(1, 1, 1))),
     "motion-unet": ("motion-unet", MotionUNetConfig(width=4, blocks=(1, 1, 1), motion=_MOTION)),
+    "motion-unet-midway": (
+        "motion-unet",
+        MotionUNetConfig(width=4, blocks=(1, 1, 1), motion=_MOTION, phases=True, midway=True),
+    ),
     "motion-unet-coarse": (
         "motion-unet",
         MotionUNetConfig(width=4, blocks=(1, 1, 1), motion=_MOTION, phases=True, midway=True, coarse=True),
@@ -305,8 +309,8 @@ def test_the_maps_come_with_the_images_from_one_run_of_the_extractor(name: str) 
     height, width = sides(net.config)
     with torch.no_grad():
         restored, maps = net.forward_with_prior(picture(height, width))
-        sizes = 2 if getattr(net.config, "phases", False) else 1
-        assert len(runs) == sizes
+        smaller = [dial for dial in ("phases", "coarse") if getattr(net.config, dial, False)]
+        assert len(runs) == 1 + len(smaller)
         assert torch.equal(restored[0], net(picture(height, width))[0])
     for level, channels in enumerate(net.config.prior.widths):
         scale = getattr(net.config, "stem", 1) * 2**level
