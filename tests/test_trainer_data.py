@@ -269,7 +269,13 @@ def test_a_net_may_begin_to_take_long_waves_from_smaller_images(tmp_path: Path) 
     path = saved(tmp_path / "before.safetensors", before, net="motion-unet")
     later = MotionUNet(replace(before.config, coarse=True))
     brought = start.begin_from(later, "motion-unet", later.config, checkpoint.load(path), str(path))
-    assert brought == set(later.state_dict())
+    assert brought == set(before.state_dict())
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(before(image)[0], later(image)[0])
+    again = saved(tmp_path / "later.safetensors", later, net="motion-unet")
+    with pytest.raises(WeightsError, match="coarse is True there and False here"):
+        start.begin_from(before, "motion-unet", before.config, checkpoint.load(again), str(again))
 
 
 @pytest.mark.parametrize(

@@ -74,8 +74,18 @@ class Motion:
     midway: Tensor | None = None
     """(N, h, w, 2): where it is known, x and y of where the scene was at mid-exposure, in pixels from the mean of the
     movement."""
-    smaller: Tensor | None = None
-    """(N, 3, H / 2, W / 2): where it is wanted, the image restored at half its size."""
+    smaller: "Smaller | None" = None
+    """Where it is wanted: what was made of the image at half its size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Smaller:
+    """What was made of an image at half its size."""
+
+    restored: Tensor
+    """(N, 3, H / 2, W / 2)."""
+    motion: Motion
+    """How it moved there, in its own pixels; of as many cells as there are, and some more where it had to be filled up."""
 
 
 def half_plane(radius: int) -> int:

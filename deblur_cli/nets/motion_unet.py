@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deblur_cli.nets.blocks import ResidualBlock, run_chain
-from deblur_cli.nets.coarse import filled
+from deblur_cli.nets.coarse import Coarse
 from deblur_cli.nets.embedding import PriorEmbedding
 from deblur_cli.nets.midway import Midway, midway_through
-from deblur_cli.nets.motion import NODE, WAVES, Motion, MotionConfig, transfer
+from deblur_cli.nets.motion import NODE, WAVES, Motion, MotionConfig, Smaller, transfer
 from deblur_cli.nets.motion_prior import MotionPrior
 from deblur_cli.nets.phases import PhasePrior
 from deblur_cli.nets.prior import PriorConfig, PriorMaps, SemanticPrior
@@ -46,7 +46,7 @@ class MotionUNetConfig:
     midway: bool = False
     """Whether what is restored is moved to where it was at mid-exposure, which that odd part tells."""
     coarse: bool = False
-    """Whether long waves are taken from the image restored at half and a quarter of its size, where it moved far."""
+    """Whether long waves are taken from the image restored at half and a quarter of its size, where that is better."""
 
     def __post_init__(self) -> None:
         UNetConfig(width=self.width, blocks=self.blocks, stem=self.stem)
@@ -170,6 +170,7 @@ class MotionUNet(nn.Module):
         self.tell = nn.Linear(WAVES + config.motion.width, config.motion.steer)
         self.phases = PhasePrior(config.motion) if config.phases else None
         self.midway = Midway(config.motion) if config.midway else None
+        self.coarse = Coarse() if config.coarse else None
         # The semantic prior comes last, so that the same seed gives the rest the weights of the net without it.
         widths = (config.width, 2 * config.width, 4 * config.width)
         self.prior = None if config.prior is None else SemanticPrior(config.prior, stem=config.stem)
@@ -185,7 +186,7 @@ class MotionUNet(nn.Module):
             One restored image, (N, 3, H, W) in the dtype of ``blurred``.
         """
         motion = self.moved(blurred)
-        return _finished(self._restored(blurred, motion), motion)
+        return self._finished(blurred, self._restored(blurred, motion), motion)
 
     def forward_with_prior(self, blurred: Tensor) -> tuple[tuple[Tensor, ...], PriorMaps]:
         """Restore ``blurred`` as :meth:`forward` does, and show the prior's maps too, for the distillation loss."""
@@ -200,7 +201,8 @@ class MotionUNet(nn.Module):
         image, movement, entered = self._begin(blurred, motion)
         maps: PriorMaps | None = None if self.prior is None else self.prior(image)
         embedded = [] if self.embed is None or maps is None else self.embed(maps.f_pri)
-        return Told(_finished(self._steered(blurred, entered, movement, embedded), motion), maps, motion)
+        restored = self._steered(blurred, entered, movement, embedded)
+        return Told(self._finished(blurred, restored, motion), maps, motion)
 
     def moved(self, blurred: Tensor) -> Motion:
         """How ``blurred`` moved; the odd part of the kernels and mid-exposure too, where the net sees them."""
@@ -210,14 +212,14 @@ class MotionUNet(nn.Module):
         small = F.avg_pool2d(blurred, 2)
         # Nothing is learnt by this way: to restore well at full size is what all else is trained for.
         with torch.no_grad():
-            restored = self._restored_small(small, 2 if self.config.coarse else 1)
-        grey, sharper = (image.mean(1, keepdim=True) for image in (small, restored))
+            smaller = self._restored_small(small, 1 if self.coarse is None else 2)
+        grey, sharper = (image.mean(1, keepdim=True) for image in (small, smaller.restored))
         motion = self.phases(grey, sharper, motion)
-        if self.config.coarse:
-            motion = replace(motion, smaller=restored)
+        if self.coarse is not None:
+            motion = replace(motion, smaller=smaller)
         return motion if self.midway is None else replace(motion, midway=self.midway(motion))
 
-    def _restored_small(self, small: Tensor, sizes: int) -> Tensor:
+    def _restored_small(self, small: Tensor, sizes: int) -> Smaller:
         """``small`` restored by the even part of its kernels alone, its long waves from so many ``sizes`` less one."""
         height, width = small.shape[2:]
         unit = self.config.multiple_of
@@ -225,9 +227,10 @@ class MotionUNet(nn.Module):
         whole = F.pad(small, (0, -width % unit, 0, -height % unit), mode="replicate")
         motion = self.motion(whole)
         restored = self._restored(whole, motion)[0]
-        if sizes > 1:
-            restored = filled(restored, self._restored_small(F.avg_pool2d(whole, 2), sizes - 1), motion.kernels)
-        return restored[..., :height, :width]
+        if sizes > 1 and self.coarse is not None:
+            smaller = self._restored_small(F.avg_pool2d(whole, 2), sizes - 1)
+            restored = self.coarse(whole, restored, replace(motion, smaller=smaller))
+        return Smaller(restored[..., :height, :width], motion)
 
     def _restored(self, blurred: Tensor, motion: Motion) -> tuple[Tensor, ...]:
         """One restored image, of one that moved so, in the mean of its movement."""
@@ -236,6 +239,15 @@ class MotionUNet(nn.Module):
         if self.prior is not None and self.embed is not None:
             embedded = self.embed(self.prior(image).f_pri)
         return self._steered(blurred, entered, movement, embedded)
+
+    def _finished(self, blurred: Tensor, restored: tuple[Tensor, ...], motion: Motion) -> tuple[Tensor, ...]:
+        """Images with long waves from the smaller one, and as they were at mid-exposure, where these are known."""
+        if self.coarse is not None:
+            restored = tuple(self.coarse(blurred, image, motion) for image in restored)
+        if motion.midway is not None:
+            midway = motion.midway
+            restored = tuple(midway_through(image, midway) for image in restored)
+        return restored
 
     def _begin(self, blurred: Tensor, motion: Motion) -> tuple[Tensor, Tensor, list[Tensor]]:
         """The image in the dtype of the weights, what is known of the movement, and the first features.
@@ -280,17 +292,6 @@ class MotionUNet(nn.Module):
         features = run_chain(self.dec1, fused(0, self.up1(features).add_(skips.pop())))
         residual = F.pixel_shuffle(self.out(features), self.config.stem)
         return (blurred + residual.to(blurred.dtype),)
-
-
-def _finished(restored: tuple[Tensor, ...], motion: Motion) -> tuple[Tensor, ...]:
-    """Images with long waves from the smaller one, and as they were at mid-exposure, where these are known."""
-    if motion.smaller is not None:
-        smaller = motion.smaller
-        restored = tuple(filled(image, smaller, motion.kernels) for image in restored)
-    if motion.midway is not None:
-        midway = motion.midway
-        restored = tuple(midway_through(image, midway) for image in restored)
-    return restored
 
 
 def _unshuffled(planes: Tensor, stem: int) -> Tensor:

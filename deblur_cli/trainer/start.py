@@ -20,7 +20,7 @@ _BACKBONES = tuple(name for name, (_, config) in nets.PRESETS.items() if config.
 
 _MOTION = "motion."
 """What the weights of a net's motion prior are called."""
-_PHASES, _MIDWAY = "phases.", "midway."
+_PHASES, _MIDWAY, _COARSE = "phases.", "midway.", "coarse."
 """What the weights of the phases of a net's movements are called, and those of what tells mid-exposure by them."""
 _AGAIN = "again."
 """What the weights of a motion prior's second look are called."""
@@ -163,7 +163,7 @@ def fill_prior(net: nn.Module, found: Checkpoint, path: str) -> None:
 
 
 def begin_from(net: nn.Module, name: str, config: Any, found: Checkpoint, path: str) -> frozenset[str]:
-    """Give the net the weights of a checkpoint; a prior, a second look, phases or mid-exposure that it does not know stay new.
+    """Give the net the weights of a checkpoint; a prior, a second look and whatever else it does not know stay new.
 
     Returns:
         The names of the parameters that the checkpoint brought.
@@ -202,13 +202,10 @@ def _furthered(theirs: Any, config: Any) -> tuple[Any, tuple[str, ...]]:
     if _looks(config) > _looks(theirs) == 1:
         theirs = replace(theirs, motion=replace(theirs.motion, looks=_looks(config)))
         new = (f"{_MOTION}{_AGAIN}",)
-    for dial, part in (("phases", _PHASES), ("midway", _MIDWAY)):
+    for dial, part in (("phases", _PHASES), ("midway", _MIDWAY), ("coarse", _COARSE)):
         if getattr(config, dial, False) and not getattr(theirs, dial):
             theirs = replace(theirs, **{dial: True})
             new = (*new, part)
-    # Nothing is learnt for it: a net may begin to take long waves from smaller images, or cease to.
-    if hasattr(config, "coarse"):
-        theirs = replace(theirs, coarse=config.coarse)
     return theirs, new
 
 

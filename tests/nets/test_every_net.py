@@ -82,7 +82,7 @@ COUNTS = {
     "motion-unet-sp": 8_839_506,
     "motion-unet-phases-sp": 9_949_778,
     "motion-unet-midway-sp": 9_973_038,
-    "motion-unet-coarse-sp": 9_973_038,
+    "motion-unet-coarse-sp": 9_974_624,
     "deepdeblur": 3_729_129,
     "deepdeblur-full": 11_721_321,
     "mprnet": 20_127_073,
