@@ -130,8 +130,8 @@ def release(
 def in_the_mean(source: Path, folder: Path) -> Path:
     """The same weights in ``folder``, without what tells mid-exposure."""
     found = checkpoint.load(source)
-    label = replace(found.label, config={**found.label.config, "midway": False})
-    tensors = {name: each for name, each in found.tensors.items() if not name.startswith("midway.")}
+    label = replace(found.label, config={**found.label.config, "midway": False, "hindsight": False})
+    tensors = {name: each for name, each in found.tensors.items() if not name.startswith(("midway.", "hindsight."))}
     kept = folder / source.name
     checkpoint.save(checkpoint.Checkpoint(label=label, tensors=tensors), kept)
     return kept

@@ -343,7 +343,7 @@ EVERY = [
     pytest.param(
         name, prior, sort, marks=[] if (name, prior, sort) == ("mimo-unet", True, "onnx") else pytest.mark.slow
     )
-    for name in (*nets.NETS, "motion-unet-coarse")
+    for name in (*nets.NETS, "motion-unet-hindsight")
     for prior in (False, True)
     for sort in ("onnx", "pt2")
 ]

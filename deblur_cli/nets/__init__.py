@@ -153,6 +153,10 @@ PRESETS: Mapping[str, tuple[str, NetConfig]] = MappingProxyType(
             "motion-unet",
             MotionUNetConfig(motion=_FAR, prior=_NARROW_PRIOR, phases=True, midway=True, coarse=True),
         ),
+        "motion-unet-hindsight-sp": (
+            "motion-unet",
+            MotionUNetConfig(motion=_FAR, prior=_NARROW_PRIOR, phases=True, midway=True, coarse=True, hindsight=True),
+        ),
         **_PUBLISHED,
         **{f"{name}-sp": (net, replace(config, prior=_PRIOR)) for name, (net, config) in _PUBLISHED.items()},
     }

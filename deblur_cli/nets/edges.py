@@ -85,11 +85,17 @@ def strong(slopes: Tensor) -> Tensor:
     return slopes * (steep > _STRONG * usual)
 
 
-def window_spectra(slopes: Tensor) -> Tensor:
-    """Of windows around the corners of a grid of 32 px: (N, 2, h + 1, w + 1, 64, 33)."""
+def window_spectra(slopes: Tensor, *, apart: bool = False) -> Tensor:
+    """Of windows around the corners of a grid of 32 px: (N, 2, h + 1, w + 1, 64, 33).
+
+    Args:
+        slopes: (N, 2, H, W), sides multiples of the grid.
+        apart: of every other window down and across alone, a quarter of them: none overlaps another.
+    """
     # 31 reflected and one repeated pixel: an image of 32 px has no more to reflect.
     wide = F.pad(F.pad(slopes, (_STEP - 1,) * 4, mode="reflect"), (1,) * 4, mode="replicate")
-    return torch.fft.rfft2(cut(wide, _STEP) * bell(_STEP, slopes).sqrt())
+    windows = wide.unflatten(3, (-1, _SIDE)).unflatten(2, (-1, _SIDE)).transpose(3, 4) if apart else cut(wide, _STEP)
+    return torch.fft.rfft2(windows * bell(_STEP, slopes).sqrt())
 
 
 def products(found: Tensor, wanted: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from deblur_cli.nets.blocks import ResidualBlock, run_chain
 from deblur_cli.nets.coarse import Coarse
 from deblur_cli.nets.embedding import PriorEmbedding
+from deblur_cli.nets.hindsight import Hindsight
 from deblur_cli.nets.midway import Midway, midway_through
 from deblur_cli.nets.motion import NODE, WAVES, Motion, MotionConfig, Smaller, transfer
 from deblur_cli.nets.motion_prior import MotionPrior
@@ -47,11 +48,15 @@ class MotionUNetConfig:
     """Whether what is restored is moved to where it was at mid-exposure, which that odd part tells."""
     coarse: bool = False
     """Whether long waves are taken from the image restored at half and a quarter of its size, where that is better."""
+    hindsight: bool = False
+    """Whether mid-exposure is told once more, by what was restored at full size."""
 
     def __post_init__(self) -> None:
         UNetConfig(width=self.width, blocks=self.blocks, stem=self.stem)
         if self.midway and not self.phases:
             raise ValueError("midway: mid-exposure is told by phases; a net without them cannot tell it.")
+        if self.hindsight and not self.midway:
+            raise ValueError("hindsight: mid-exposure is told once more; a net without midway does not tell it once.")
         if self.coarse and not self.phases:
             raise ValueError("coarse: for phases an image is restored at half its size; a net without them does not.")
 
@@ -171,6 +176,7 @@ class MotionUNet(nn.Module):
         self.phases = PhasePrior(config.motion) if config.phases else None
         self.midway = Midway(config.motion) if config.midway else None
         self.coarse = Coarse() if config.coarse else None
+        self.hindsight = Hindsight() if config.hindsight else None
         # The semantic prior comes last, so that the same seed gives the rest the weights of the net without it.
         widths = (config.width, 2 * config.width, 4 * config.width)
         self.prior = None if config.prior is None else SemanticPrior(config.prior, stem=config.stem)
@@ -244,8 +250,10 @@ class MotionUNet(nn.Module):
         """Images with long waves from the smaller one, and as they were at mid-exposure, where these are known."""
         if self.coarse is not None:
             restored = tuple(self.coarse(blurred, image, motion) for image in restored)
-        if motion.midway is not None:
-            midway = motion.midway
+        midway = motion.midway
+        if midway is not None:
+            if self.hindsight is not None:
+                midway = self.hindsight(blurred, restored[0], motion)
             restored = tuple(midway_through(image, midway) for image in restored)
         return restored
 

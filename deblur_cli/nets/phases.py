@@ -117,20 +117,36 @@ def evidence(small: Tensor, restored: Tensor) -> tuple[Tensor, Tensor]:
     wanted = window_spectra(slopes_of(small))
     plain = slopes_of(restored)
     steps = strong(slopes_of(shocked(restored)))
+    both = [quotients(window_spectra(found), wanted, _POOLS) for found in (plain, steps)]
+    even, odd = (torch.cat([each for kind in both for each in kind[part]], dim=-1) for part in (0, 1))
+    return even, odd
+
+
+def quotients(found: Tensor, wanted: Tensor, extents: tuple[int, ...]) -> tuple[list[Tensor], list[Tensor]]:
+    """The kernels that take slopes to those of the blurred image, gathered over so many windows across and down.
+
+    Args:
+        found: spectra of windows, as :func:`deblur_cli.nets.edges.window_spectra` gives them.
+        wanted: those of the blurred image.
+        extents: over how many windows.
+
+    Returns:
+        For each extent (N, h, w, ...), of the places between windows: the even part, with the logarithm of how strong the
+        slopes are last; and the odd part.
+    """
     even: list[Tensor] = []
     odd: list[Tensor] = []
-    with exactly(small.device.type):
-        for found in (plain, steps):
-            both = products(window_spectra(found), wanted)
-            for extent in _POOLS:
-                near = gather(both, extent)
-                power = near[:, 2]
-                mean = power.mean((-1, -2), keepdim=True)
-                kernels = kernels_of(near[:, :2] / (power + _DOUBT * mean + 1e-6)[:, None]).flatten(-2)
-                ahead, behind = kernels[..., :_SEEN], kernels.flip(-1)[..., :_SEEN]
-                even.append(_between(torch.cat([(ahead + behind) * _LOUD, (mean + 1e-3).log().flatten(-2)], dim=-1)))
-                odd.append(_between((ahead - behind) * _LOUD))
-    return torch.cat(even, dim=-1), torch.cat(odd, dim=-1)
+    with exactly(wanted.device.type):
+        both = products(found, wanted)
+        for extent in extents:
+            near = gather(both, extent)
+            power = near[:, 2]
+            mean = power.mean((-1, -2), keepdim=True)
+            kernels = kernels_of(near[:, :2] / (power + _DOUBT * mean + 1e-6)[:, None]).flatten(-2)
+            ahead, behind = kernels[..., :_SEEN], kernels.flip(-1)[..., :_SEEN]
+            even.append(_between(torch.cat([(ahead + behind) * _LOUD, (mean + 1e-3).log().flatten(-2)], dim=-1)))
+            odd.append(_between((ahead - behind) * _LOUD))
+    return even, odd
 
 
 def _between(corners: Tensor) -> Tensor:

@@ -20,8 +20,8 @@ _BACKBONES = tuple(name for name, (_, config) in nets.PRESETS.items() if config.
 
 _MOTION = "motion."
 """What the weights of a net's motion prior are called."""
-_PHASES, _MIDWAY, _COARSE = "phases.", "midway.", "coarse."
-"""What the weights of the phases of a net's movements are called, and those of what tells mid-exposure by them."""
+_PHASES, _MIDWAY, _COARSE, _HINDSIGHT = "phases.", "midway.", "coarse.", "hindsight."
+"""What the weights of the parts are called that a net may be given later."""
 _AGAIN = "again."
 """What the weights of a motion prior's second look are called."""
 
@@ -202,7 +202,7 @@ def _furthered(theirs: Any, config: Any) -> tuple[Any, tuple[str, ...]]:
     if _looks(config) > _looks(theirs) == 1:
         theirs = replace(theirs, motion=replace(theirs.motion, looks=_looks(config)))
         new = (f"{_MOTION}{_AGAIN}",)
-    for dial, part in (("phases", _PHASES), ("midway", _MIDWAY), ("coarse", _COARSE)):
+    for dial, part in (("phases", _PHASES), ("midway", _MIDWAY), ("coarse", _COARSE), ("hindsight", _HINDSIGHT)):
         if getattr(config, dial, False) and not getattr(theirs, dial):
             theirs = replace(theirs, **{dial: True})
             new = (*new, part)

@@ -97,8 +97,8 @@ def test_the_list_tells_of_every_row_and_whether_it_is_here(here: Hub, tiny: Pat
     assert code_of("weights", "list", "--weights-list", said, "--json") == 0
     told = {each["name"]: each for each in lines(capsys)}
     assert list(told) == [*weights.entries(), "mine"]
-    assert told["motion-unet-prior-photos-8"]["aliases"] == ["default"]
-    assert told["motion-unet-prior-photos-8"]["path"]
+    assert told["motion-unet-prior-photos-9"]["aliases"] == ["default"]
+    assert told["motion-unet-prior-photos-9"]["path"]
     assert (told["mine"]["path"], told["mine"]["source"]) == (None, ADDRESS)
     assert code_of("weights", "pull", "mine", "--weights-list", said, "-q") == 0
     assert code_of("weights", "list", "--weights-list", said) == 0
@@ -202,7 +202,7 @@ def test_one_that_fails_does_not_stop_the_rest(here: Hub, capsys) -> None:
 def test_verify_reads_what_is_here_and_passes_over_the_rest(hub: Hub, capsys) -> None:
     assert code_of("weights", "verify", "--json") == 0
     told = {each["name"]: each["status"] for each in lines(capsys)}
-    assert told["motion-unet-prior-photos-8"] == told["unet-prior-photos-1"] == "whole"
+    assert told["motion-unet-prior-photos-9"] == told["unet-prior-photos-1"] == "whole"
     assert told["nafnet-gopro-32"] == "absent"
     assert code_of("weights", "verify", "nafnet-gopro-32") == 4
     assert "are not here" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from deblur_cli.nets import build, edges, to_mapping
-from deblur_cli.nets.edges import EVIDENCE, evidence
+from deblur_cli.nets.edges import EVIDENCE, evidence, slopes_of, window_spectra
 from deblur_cli.nets.motion import MotionConfig
 from deblur_cli.nets.motion_prior import MotionPrior
 from deblur_cli.nets.motion_unet import MotionUNet, MotionUNetConfig
@@ -160,3 +160,8 @@ def test_looks_survive_a_label_and_work_on_the_smallest_image():
     assert earlier.config.motion.looks == 1
     with pytest.raises(ValueError, match="looks is 3"):
         MotionConfig(looks=3)
+
+
+def test_windows_apart_are_every_other_one_of_those_that_overlap():
+    slopes = slopes_of(boxes(128, 192))
+    torch.testing.assert_close(window_spectra(slopes, apart=True), window_spectra(slopes)[:, :, ::2, ::2])

@@ -46,6 +46,12 @@ TINY: Mapping[str, tuple[str, Any]] = {
         "motion-unet",
         MotionUNetConfig(width=4, blocks=(1, 1, 1), motion=_MOTION, phases=True, midway=True, coarse=True),
     ),
+    "motion-unet-hindsight": (
+        "motion-unet",
+        MotionUNetConfig(
+            width=4, blocks=(1, 1, 1), motion=_MOTION, phases=True, midway=True, coarse=True, hindsight=True
+        ),
+    ),
     "deepdeblur": ("deepdeblur", DeepDeblurConfig(blocks=2, width=4)),
     "deepdeblur-one-block": ("deepdeblur", DeepDeblurConfig(blocks=1, width=4)),
     "mprnet": ("mprnet", _MPRNET),
@@ -83,6 +89,7 @@ COUNTS = {
     "motion-unet-phases-sp": 9_949_778,
     "motion-unet-midway-sp": 9_973_038,
     "motion-unet-coarse-sp": 9_974_624,
+    "motion-unet-hindsight-sp": 9_974_659,
     "deepdeblur": 3_729_129,
     "deepdeblur-full": 11_721_321,
     "mprnet": 20_127_073,
